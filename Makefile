@@ -1,0 +1,49 @@
+# Every target builds .venv on first use.
+PY ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: reproduce test release-test prepare results notebooks lab lock
+
+$(READY): settings.ini setup.py constraints.txt
+	test -x $(BIN)/python || $(PY) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+reproduce: $(READY)
+	$(BIN)/snn-repro reproduce
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
+	$(BIN)/pytest -q tests
+
+# Each notebook alone in a fresh kernel; the built wheel in an empty environment, from another folder. Minutes.
+release-test: $(READY)
+	OMP_NUM_THREADS=1 SNN_REPRO_RELEASE=1 $(BIN)/pytest -q tests/test_release.py
+
+# After a cell was edited: library from notebooks, notebooks cleaned, README from nbs/index.ipynb, tests.
+prepare: $(READY)
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+	$(BIN)/python tests/readme.py
+	$(MAKE) test
+
+# The committed evidence and every notebook's outputs, from nothing but the library.
+results: $(READY)
+	$(BIN)/snn-repro reproduce --pack results/mini
+	$(MAKE) notebooks
+
+notebooks: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/jupyter execute --inplace --kernel_name=python3 nbs/*.ipynb
+	$(BIN)/nbdev_clean
+	$(BIN)/python tests/readme.py
+
+lab: $(READY)
+	$(BIN)/jupyter lab nbs
+
+# Exact versions of a fresh resolve.
+lock:
+	rm -rf .lock && $(PY) -m venv .lock
+	.lock/bin/pip install -q '.[dev]'
+	.lock/bin/pip freeze --exclude snn-repro > constraints.txt
+	rm -rf .lock
