@@ -1,0 +1,79 @@
+"Files that are either whole or absent: atomic writes, hashes, a folder's seal."
+import hashlib, json, os
+from contextlib import contextmanager
+from pathlib import Path
+
+from snn_repro.spec import UserError, check
+
+SEAL = 'done.json'
+
+
+@contextmanager
+def readable_errors(path):
+    "What the system says about a file, as one line for people."
+    try: yield
+    except OSError as e:
+        remedy = {28: 'free some space and start again: what was finished is kept',
+                  13: 'choose a folder you may write to with --out', 30: 'choose a folder you may write to with --out',
+                  20: 'a file stands where a folder is needed: choose another folder with --out',
+                  17: 'a file stands where a folder is needed: choose another folder with --out'}.get(e.errno, '')
+        raise UserError((e.strerror or str(e)).lower(), str(e.filename or path), remedy) from e
+
+
+def make_folder(path) -> Path:
+    "The folder `path`, made if absent. Raises `UserError` where that cannot be."
+    with readable_errors(path): Path(path).mkdir(parents=True, exist_ok=True)
+    return Path(path)
+
+
+def write(path, content):
+    "Text or bytes into `path`: written beside it, flushed to the disk, then renamed, so a reader never sees half a file."
+    path = Path(path)
+    beside = path.with_name(f'{path.name}.{os.getpid()}.part')
+    with readable_errors(path):
+        try:
+            with open(beside, 'wb') as f:
+                f.write(content.encode() if isinstance(content, str) else content)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(beside, path)
+        finally: beside.unlink(missing_ok=True)
+
+
+def write_json(path, data): write(path, json.dumps(data, indent=1) + '\n')
+
+
+def read_json(path):
+    "The JSON in `path`. Raises `UserError` if it is missing or is not JSON."
+    path = Path(path)
+    with readable_errors(path): text = path.read_bytes()
+    try: return json.loads(text)
+    except ValueError as e: raise UserError(f'this is not JSON ({e})', str(path), 'restore the file, or remove its folder to make it again') from e
+
+
+def sha256(path) -> str:
+    "The SHA-256 of a file, in hexadecimal."
+    with readable_errors(path), open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+
+
+def seal(folder, schema: int):
+    "Write `done.json` with the hash of every file in `folder`: from now on the folder counts as finished."
+    folder = Path(folder)
+    files = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != SEAL)
+    write_json(folder/SEAL, {'schema': schema, 'sha256': {f: sha256(folder/f) for f in files}})
+
+
+def sealed(folder, schema: int) -> bool:
+    """Whether `folder` is finished. Raises `UserError` if it was written in another schema, or if a file differs
+    from its hash or is missing: such a folder is never read and never overwritten without being told."""
+    folder = Path(folder)
+    if not (folder/SEAL).exists(): return False
+    done = read_json(folder/SEAL)
+    remedy = 'move or remove this folder, and it is made again'
+    check(isinstance(done, dict) and isinstance(done.get('sha256'), dict), 'the seal is damaged', str(folder/SEAL), remedy)
+    check(done.get('schema') == schema, f'written in schema {done.get("schema")}, this version reads {schema}', str(folder), remedy)
+    for name, digest in done['sha256'].items():
+        check(Path(name).name == name, f'the seal names a file elsewhere: {name!r}', str(folder/SEAL), remedy)
+        check((folder/name).is_file(), 'missing, though the seal lists it', str(folder/name), remedy)
+        check(sha256(folder/name) == digest, 'changed since the run was finished (its hash differs)', str(folder/name), remedy)
+    return True

@@ -1,0 +1,137 @@
+"""Settings as frozen dataclasses: to JSON and back, a key, variants, what differs.
+
+A part of an experiment (data set, net, objective, recipe, the experiment itself) is a frozen,
+keyword-only dataclass derived from `Spec`. Its fields are numbers, strings, booleans, `None`,
+other specs, or tuples of these. That is all an experiment is, so it can be printed, hashed,
+compared and read back, and a configuration file is data, never code.
+"""
+import dataclasses, hashlib, json, types, typing
+from dataclasses import dataclass
+
+
+class UserError(Exception):
+    "A mistake that a person can mend: what is wrong, where, and the remedy, in one line."
+    def __init__(self, what: str, where: str = '', remedy: str = ''):
+        self.what, self.where, self.remedy = what, where, remedy
+        super().__init__(what, where, remedy)
+
+    def __str__(self):
+        return ''.join([f'{self.where}: ' if self.where else '', self.what, f' ({self.remedy})' if self.remedy else ''])
+
+
+def check(ok, what: str, where: str = '', remedy: str = ''):
+    "Raise `UserError` unless `ok`."
+    if not ok: raise UserError(what, where, remedy)
+
+
+def _family(cls) -> dict:
+    "Every class derived from `cls`, `cls` included, by name. Of two with one name the library's counts, not a copy made in a notebook."
+    def all_of(c): return [c, *(e for d in c.__subclasses__() for e in all_of(d))]
+    return {c.__name__: c for c in sorted(all_of(cls), key=lambda c: c.__module__.startswith('snn_repro.'))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A frozen setting. Subclasses are frozen dataclasses; `__post_init__` checks single values.
+
+    `variants` names sets of other values for the same fields, such as
+    `{'paper': dict(combine='mean')}` where a paper's text and its authors' code differ.
+    """
+    variants: typing.ClassVar[dict] = {}
+
+    def to_dict(self) -> dict:
+        "Plain data with the class name under `type`; `from_dict` reads it back."
+        return {'type': type(self).__name__} | {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, d: dict, where: str = ''):
+        "The spec that `to_dict` wrote. Raises `UserError` for an unknown type or field, a missing field, or a value of the wrong kind."
+        where = where or cls.__name__
+        check(isinstance(d, dict), f'expected a setting with a "type", found {d!r}', where)
+        family = _family(cls)
+        name = d.get('type', cls.__name__)
+        known = sorted(n for n in family if not n.startswith('_'))
+        check(isinstance(name, str) and name in family, f'unknown type {name!r}', where, 'known: ' + ', '.join(known))
+        kind = family[name]
+        fields = {f.name: f for f in dataclasses.fields(kind)}
+        for k in d:
+            check(k in fields or k == 'type', f'unknown key {k!r}', where, f'{name} has: ' + ', '.join(fields))
+        for k, f in fields.items():
+            check(k in d or f.default is not dataclasses.MISSING, f'missing key {k!r}', where, f'{name} needs it')
+        hints = typing.get_type_hints(kind)
+        return kind(**{k: _value(v, hints[k], f'{where}.{k}') for k, v in d.items() if k != 'type'})
+
+    def to_json(self, indent=None) -> str: return json.dumps(self.to_dict(), indent=indent)
+
+    @property
+    def key(self) -> str:
+        "Ten hexadecimal digits that name this setting: the head of the SHA-256 of its sorted JSON."
+        same = self.from_dict(self.to_dict()).to_dict()   # 2 and 2.0 are one value of a float field
+        return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _plain(v):
+    if isinstance(v, Spec): return v.to_dict()
+    return [_plain(o) for o in v] if isinstance(v, tuple) else v
+
+
+def _value(v, hint, where: str):
+    "`v`, read from JSON, as the type that a field's annotation asks for."
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if v is None and type(None) in args: return None
+        return _value(v, next(a for a in args if a is not type(None)), where)
+    if origin is typing.Literal:
+        check(v in args, f'{v!r} is not possible', where, 'choose from ' + ', '.join(map(str, args)))
+        return v
+    if origin is tuple:
+        check(isinstance(v, (list, tuple)), f'expected a list, found {v!r}', where)
+        item = lambda i: args[0] if args[-1] is ... else args[i]
+        check(args[-1] is ... or len(v) == len(args), f'expected {len(args)} values, found {len(v)}', where)
+        return tuple(_value(o, item(i), f'{where}.{i}') for i, o in enumerate(v))
+    if isinstance(hint, type) and issubclass(hint, Spec): return hint.from_dict(v, where)
+    if hint is float and isinstance(v, int) and not isinstance(v, bool): return float(v)
+    check(type(v) is hint, f'expected {hint.__name__}, found {v!r}', where)
+    return v
+
+
+def edit(spec: Spec, path: str, value):
+    "`spec` with the field at a dotted `path` (`recipe.epochs`, `objective.0.peak`) set to a JSON value."
+    d = node = spec.to_dict()
+    *parents, last = path.split('.')
+    for i, p in enumerate([*parents, last]):
+        here = '.'.join([type(spec).__name__, *parents[:i]])
+        if isinstance(node, list):
+            check(p.isdigit() and int(p) < len(node), f'no entry {p!r}', here, f'it has {len(node)}, counted from 0')
+            p = int(p)
+        else:
+            check(isinstance(node, dict) and p in node, f'unknown key {p!r}', here,
+                  'keys: ' + ', '.join(k for k in node if k != 'type') if isinstance(node, dict) else 'it has no keys')
+        if i == len(parents): node[p] = value
+        else: node = node[p]
+    return type(spec).from_dict(d)
+
+
+def variant(spec: Spec, name: str):
+    "`spec` with the variant `name` of each part applied, at every depth; parts without that variant stay as they are."
+    def deep(v):
+        if isinstance(v, Spec): return variant(v, name)
+        return tuple(map(deep, v)) if isinstance(v, tuple) else v
+    changed = {f.name: deep(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
+    return dataclasses.replace(spec, **(changed | type(spec).variants.get(name, {})))
+
+
+def diff(a: Spec, b: Spec) -> dict:
+    "The dotted paths at which two settings differ, each with both values."
+    fa, fb = flat(a), flat(b)
+    return {k: (fa.get(k), fb.get(k)) for k in sorted(fa.keys() | fb.keys()) if fa.get(k) != fb.get(k)}
+
+
+def flat(spec: Spec) -> dict:
+    "A setting as one level of dotted paths."
+    def walk(v, path):
+        if isinstance(v, dict): return {p: o for k, w in v.items() for p, o in walk(w, f'{path}.{k}').items()}
+        if isinstance(v, list) and any(isinstance(o, dict) for o in v):
+            return {p: o for i, w in enumerate(v) for p, o in walk(w, f'{path}.{i}').items()}
+        return {path[1:]: v}
+    return walk(spec.to_dict(), '')
