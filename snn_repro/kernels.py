@@ -1,0 +1,60 @@
+"""The fused LIF: spikes forward and back-propagation through time by hand, in few tensor operations.
+
+A step costs one comparison and one `addcmul` forward, one `addcmul` backward; all that does not depend on
+the step before runs once for the whole sequence. Autograd would record some eight operations a step instead.
+"""
+import torch
+from torch.autograd.function import once_differentiable
+
+
+def fused_lif(x, decay: float, gain: float, v_threshold: float, derivative, detach_reset: bool):
+    """Spikes `[T, ...]` (0 or 1, dtype of `x`) of a LIF with input current `x` `[T, ...]` of any rank and membrane 0 before the first step.
+
+    Step: `h = decay·u + gain·x`, a spike where `h > v_threshold`, `u = h` where there is none and 0 where there is.
+    `derivative(v)`, with `v = h - v_threshold`, is the surrogate for the spike's derivative; it gets all steps at once and returns
+    a new tensor of the same shape, which this function then overwrites. `detach_reset`: no gradient through the reset.
+    The membrane of float16 and bfloat16 input is float32. `x` is never written; it may be expanded over `T`. The backward pass
+    keeps one tensor of the size of `x`; without a gradient the membrane of a single step is all that is kept.
+    """
+    if x.dtype in (torch.float16, torch.bfloat16):
+        return fused_lif(x.float(), decay, gain, v_threshold, derivative, detach_reset).to(x.dtype)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return FusedLIF.apply(x, decay, gain, v_threshold, derivative, detach_reset)
+    return _fire(x, [torch.empty_like(x[0])]*len(x), decay, v_threshold/gain)
+
+
+def _fire(x, a, decay, threshold):
+    "Spikes of the scaled membrane `a[t] = x[t] + decay·a[t-1]·keep[t-1]`, which is written into the `T` tensors `a` (all may be one)."
+    spikes = torch.empty_like(x)
+    x, keep = x.unbind(), spikes.unbind()
+    a[0].copy_(x[0])
+    torch.le(a[0], threshold, out=keep[0])
+    for t in range(1, len(x)):
+        torch.addcmul(x[t], a[t-1], keep[t-1], value=decay, out=a[t])
+        torch.le(a[t], threshold, out=keep[t])
+    return spikes.eq_(0)
+
+
+class FusedLIF(torch.autograd.Function):
+    "`fused_lif` with its gradient. Works on `a = h/gain`, which saves the product `gain·x`."
+    @staticmethod
+    def forward(ctx, x, decay, gain, v_threshold, derivative, detach_reset):
+        a = torch.empty_like(x)
+        ctx.save_for_backward(a)
+        ctx.setting = decay, gain, v_threshold, derivative, detach_reset
+        return _fire(x, a.unbind(), decay, v_threshold/gain)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (a,), (decay, gain, v_threshold, derivative, detach_reset) = ctx.saved_tensors, ctx.setting
+        v = a - v_threshold/gain
+        if gain != 1: v *= gain
+        slope = derivative(v)
+        if gain != 1: slope *= gain                      # ds/da = gain · ds/dh
+        keep = v.le_(0)                                  # 1 - s
+        if not detach_reset: keep.addcmul_(a, slope, value=-1)
+        slope *= grad
+        delta, keep = slope.unbind(), keep.unbind()
+        for t in reversed(range(len(a) - 1)): delta[t].addcmul_(keep[t], delta[t+1], value=decay)
+        return slope, None, None, None, None, None
