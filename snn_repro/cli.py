@@ -1,0 +1,130 @@
+"The command line: one verb, one call. What it cannot do it says in one line."
+import argparse, json, shutil, sys
+from dataclasses import replace
+from pathlib import Path
+
+from snn_repro.spec import UserError, check, edit, flat, variant
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message): raise UserError(message, remedy=f'see `{self.prog} --help`')
+
+
+def parser() -> Parser:
+    p = Parser(prog='snn-repro', description='TKS and EnOF-SNN rebuilt: every table and figure from run records.')
+    verbs = p.add_subparsers(dest='verb', required=True, metavar='VERB')
+
+    def verb(do, *options):
+        v = verbs.add_parser(do.__name__.removesuffix('_'), help=do.__doc__, description=do.__doc__)
+        for o in options: o(v)
+        v.set_defaults(do=do)
+
+    tier = lambda v: v.add_argument('--tier', default='mini', help='mini (default) or paper')
+    only = lambda v: v.add_argument('--only', nargs='+', metavar='ID', help='these tables and figures (see `list`)')
+    name = lambda v: v.add_argument('experiment', metavar='EXPERIMENT', help='a name that `list ID` prints, or a config.json')
+    out = lambda v: v.add_argument('--out', type=Path, metavar='DIR', help='folder of the runs (default: runs/TIER)')
+
+    def changes(v):
+        v.add_argument('--seed', type=int, help='default 0')
+        v.add_argument('--variant', metavar='NAME', help='paper: as the text has it where the official code differs')
+        v.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='change a value, e.g. recipe.epochs=5 or objective.0.peak=0.5')
+
+    verb(reproduce, tier, only, out, lambda v: v.add_argument('--workers', type=int, metavar='N', help='runs at a time (default: one a core)'),
+         lambda v: v.add_argument('--pack', type=Path, metavar='DIR', help='also write the finished runs as one packed folder'))
+    verb(list_, lambda v: v.add_argument('id', nargs='?', metavar='ID', help='a table or figure: print its experiments'))
+    verb(show, name, tier, changes)
+    verb(run, name, tier, changes, out)
+    verb(report, tier, only, lambda v: v.add_argument('--runs', type=Path, metavar='DIR', help='folder of the runs (default: runs/TIER)'),
+         lambda v: v.add_argument('--out', type=Path, metavar='DIR', help='folder of the page (default: reports/TIER)'))
+    return p
+
+
+def reproduce(a):
+    "train what is missing, then print every table and write the report"
+    from snn_repro.exhibits import find, pack_runs, plan
+    from snn_repro.experiments import find_tier
+    from snn_repro.launch import launch
+    check(a.workers is None or a.workers >= 1, f'--workers is {a.workers}', remedy='choose 1 or more')
+    exhibits, tier, out = find(a.only), find_tier(a.tier), a.out or Path('runs')/a.tier
+    failures = launch(plan(exhibits, tier), out, a.workers)
+    if a.pack: pack_runs(exhibits, tier, out, a.pack)
+    page(exhibits, tier, out, out/'report' if a.out else Path('reports')/a.tier)
+    for f in failures: print(f'failed: {f.id}: {f.reason}', file=sys.stderr)
+    check(not failures, f'{len(failures)} of the runs failed', remedy='what finished is kept: mend the cause and start the same command again')
+
+
+def page(exhibits, tier, runs: Path, folder: Path):
+    from snn_repro.report import write_report
+    path = write_report(exhibits, tier, runs, folder, width=shutil.get_terminal_size((100, 24)).columns)
+    print(f'\nReport: {path}')
+
+
+def report(a):
+    "print every table and write the report from finished runs"
+    from snn_repro.exhibits import find
+    from snn_repro.experiments import find_tier
+    tier, runs = find_tier(a.tier), a.runs or Path('runs')/a.tier
+    check(runs.is_dir(), 'there is no such folder of runs', str(runs), 'make it: `snn-repro reproduce`, or name one with --runs')
+    page(find(a.only), tier, runs, a.out or Path('reports')/a.tier)
+
+
+def list_(a):
+    "the tables and figures with their ids, or the experiments of one"
+    from snn_repro.exhibits import EXHIBITS, find, names
+    if a.id: print('\n'.join(names(*find([a.id])) or ['no experiments of its own']))
+    else:
+        width = max(len(e.id) for e in EXHIBITS)
+        for e in EXHIBITS: print(f'{e.id:{width}}  {e.title}')
+
+
+def chosen(a):
+    "The experiment that the arguments name, changed as they say."
+    from snn_repro.exhibits import find_experiment
+    from snn_repro.experiments import Experiment, find_tier
+    from snn_repro.files import read_json
+    tier = find_tier(a.tier)
+    if a.experiment.endswith('.json'): e = Experiment.from_dict(read_json(a.experiment), a.experiment)
+    else: e = tier.scale(find_experiment(a.experiment))
+    if a.variant:
+        check(variant(e, a.variant) != e, f'unknown variant {a.variant!r}, or it changes nothing here', remedy='the one there is: paper, for TKS')
+        e = variant(e, a.variant)
+    for change in a.set:
+        key, equals, text = change.partition('=')
+        check(equals, f'--set {change}: expected KEY=VALUE')
+        try: value = json.loads(text)
+        except ValueError: value = text
+        e = edit(e, key, value)
+    return e if a.seed is None else replace(e, seed=a.seed)
+
+
+def show(a):
+    "print an experiment: its id and every value of it"
+    e = chosen(a)
+    print(e.id)
+    for k, v in flat(e).items(): print(f'  {k:32} {v}')
+    if e.teacher: print(f'teacher: {e.teacher.id}')
+
+
+def run(a):
+    "train one experiment (and its teacher, if it has one) and print what came out"
+    from snn_repro.training import Runtime, fit
+    out = a.out or Path('runs')/a.tier
+    record = fit(chosen(a), out, Runtime(bar=True))
+    for k in ('top1', 'aurc'): print(f'{k:16} {record.metrics[k]:.4f}')
+    print(f'Run: {out/record.id}')
+
+
+def main(argv=None) -> int:
+    try:
+        a = parser().parse_args(argv)
+        a.do(a)
+        return 0
+    except UserError as e: print(f'snn-repro: {e}', file=sys.stderr)
+    except BrokenPipeError: sys.stderr.close()
+    except KeyboardInterrupt:
+        print('\nsnn-repro: stopped. Finished runs are kept; the same command goes on from here.', file=sys.stderr)
+        return 130
+    return 1
+
+
+if __name__ == '__main__': sys.exit(main())

@@ -1,0 +1,39 @@
+"What several test files share: the command line in this process, and one tiny finished run."
+import pytest
+
+from snn_repro.cli import main
+
+TINY = ['--set', 'recipe.epochs=1', '--set', 'data.train_per_class=5', '--set', 'data.test=50']
+NAME = 'tks-table3-cifar10-resnet19-tks'
+
+
+@pytest.fixture
+def cli(capsys):
+    "`cli(*args)` -> (exit code, output, error lines)"
+    def call(*args):
+        capsys.readouterr()
+        code = main([str(a) for a in args])
+        done = capsys.readouterr()
+        return code, done.out, done.err.splitlines()
+    return call
+
+
+@pytest.fixture
+def refused(cli):
+    "`refused(*args)`: the one line with which a command is refused."
+    def call(*args):
+        code, _, err = cli(*args)
+        assert code not in (0, None)
+        lines = [l for l in err if 'it/s]' not in l and l.strip()]
+        assert len(lines) == 1 and lines[0].startswith('snn-repro: '), lines
+        return lines[0]
+    return call
+
+
+@pytest.fixture
+def tiny_run(cli, tmp_path):
+    "A finished tiny run: (folder of runs, folder of the run)."
+    code, out, _ = cli('run', NAME, *TINY, '--out', tmp_path/'runs')
+    assert code == 0
+    folder, = (p.parent for p in (tmp_path/'runs').glob('*/done.json'))
+    return tmp_path/'runs', folder

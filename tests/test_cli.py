@@ -1,0 +1,150 @@
+"The verbs do what they say; what is wrong is said in one line, with the remedy, and nothing is lost."
+import json, os, shutil, signal, subprocess, sys, time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import NAME, TINY
+from snn_repro.exhibits import EXHIBITS, names
+
+
+def test_list_names_every_exhibit_and_experiment(cli):
+    code, out, _ = cli('list')
+    assert code == 0 and all(x.id in out for x in EXHIBITS)
+    code, out, _ = cli('list', 'tks-table3')
+    assert out.split() == list(names(next(x for x in EXHIBITS if x.id == 'tks-table3')))
+
+
+def test_show_prints_values_and_takes_changes(cli):
+    assert cli('show', NAME)[0] == 0
+    out = cli('show', NAME, '--set', 'objective.0.peak=0.25', '--variant', 'paper', '--seed', '3')[1]
+    assert '-s3-' in out and any(l.split() == ['objective.0.peak', '0.25'] for l in out.splitlines())
+    assert any(l.split() == ['objective.0.combine', 'mean'] for l in out.splitlines())
+
+
+def test_run_leaves_a_record_that_can_be_started_again(cli, tiny_run):
+    runs, folder = tiny_run
+    before = (folder/'done.json').stat().st_mtime_ns
+    assert cli('run', folder/'config.json', '--out', runs)[0] == 0
+    assert (folder/'done.json').stat().st_mtime_ns == before and len(list(runs.iterdir())) == 1
+
+
+@pytest.fixture(scope='module')
+def reproduced(tmp_path_factory):
+    "One small figure, reproduced for real by the command."
+    home = tmp_path_factory.mktemp('home')
+    done = subprocess.run([sys.executable, '-m', 'snn_repro', 'reproduce', '--only', 'tks-fig-categories'], cwd=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return home, done
+
+
+def test_reproduce_writes_a_page_and_reuses_runs(reproduced):
+    home, done = reproduced
+    page = home/'reports/mini/index.html'
+    assert 'reports/mini/index.html' in done.stdout.splitlines()[-1] and page.exists()
+    text = page.read_text()
+    assert 'At a glance' in text and 'data:image/png;base64' in text and 'src="http' not in text
+    start = time.perf_counter()
+    again = subprocess.run([sys.executable, '-m', 'snn_repro', 'reproduce', '--only', 'tks-fig-categories'], cwd=home, capture_output=True, text=True)
+    assert again.returncode == 0 and 'runs to do' not in again.stdout
+    assert time.perf_counter() - start < 60
+
+
+def test_ctrl_c_keeps_finished_runs(reproduced, tmp_path):
+    home, _ = reproduced
+    process = subprocess.Popen([sys.executable, '-m', 'snn_repro', 'reproduce', '--only', 'tks-fig-categories', '--out', tmp_path], cwd=home,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.time() + 120
+    while not list(tmp_path.glob('*/done.json')) and time.time() < deadline: time.sleep(.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and 'goes on from here' in err and 'Traceback' not in err
+    finished = {p.parent.name for p in tmp_path.glob('*/done.json')}
+    assert finished
+    for name in finished:
+        assert (tmp_path/name/'weights.safetensors').read_bytes() == (home/'runs/mini'/name/'weights.safetensors').read_bytes()
+
+
+@pytest.mark.parametrize('args, said', [
+    (['show', 'tks-table3-cifar10-resnet-tks'], f'did you mean {NAME}?'),
+    (['list', 'tks-table33'], 'did you mean tks-table3?'),
+    (['reproduce', '--only', 'tks-table9'], 'unknown table or figure'),
+    (['reproduce', '--tier', 'huge'], "unknown tier 'huge' (choose from mini, paper)"),
+    (['reproduce', '--workers', '0'], 'choose 1 or more'),
+    (['reproduce', '--fast'], '--help'),
+    (['produce'], 'invalid choice'),
+    ([], '--help'),
+    (['show', NAME, '--variant', 'text'], 'unknown variant'),
+    (['show', NAME, '--set', 'recipe.epoch=3'], "unknown key 'epoch'"),
+    (['show', NAME, '--set', 'recipe.epochs=many'], 'expected int'),
+    (['show', NAME, '--set', 'recipe.epochs'], 'KEY=VALUE'),
+    (['show', NAME, '--set', 'objective.3.peak=1'], "no entry '3'"),
+    (['show', NAME, '--set', 'T=0'], 'at least one step'),
+    (['show', NAME, '--seed', '-1'], 'seed is -1'),
+    (['report', '--runs', 'nowhere'], 'no such folder'),
+    (['show', 'nowhere.json'], 'no such file'),
+    (['run', NAME, '--tier', 'paper'], '--tier mini'),
+    (['run', NAME, '--set', 'recipe.batch=4000'], 'recipe.batch'),
+    (['run', NAME, '--set', 'data.test=5000'], 'lower train_per_class or test'),
+    (['run', NAME, *TINY, '--set', 'recipe.lr=1e30', '--set', 'recipe.optimizer=sgd', '--set', 'recipe.epochs=30'], 'the loss is'),
+])
+def test_a_mistake_is_one_line(refused, args, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(*args)
+
+
+def test_config_file_that_is_not_ours(refused, tmp_path):
+    path = tmp_path/'config.json'
+    path.write_text('{"type": "Experiment"')
+    assert 'not JSON' in refused('show', path)
+    path.write_text('{"type": "os.system"}')
+    assert "unknown type 'os.system'" in refused('show', path)
+    path.write_text('[1, 2]')
+    assert 'expected a setting' in refused('show', path)
+
+
+@pytest.mark.parametrize('name', ['config.json', 'metrics.json', 'history.csv', 'outputs.safetensors', 'features.safetensors', 'weights.safetensors'])
+def test_a_changed_file_is_named_and_nothing_is_trained_over_it(refused, tiny_run, name):
+    runs, folder = tiny_run
+    (folder/name).write_bytes((folder/name).read_bytes() + b' ')
+    kept = {p.name: p.read_bytes() for p in folder.iterdir()}
+    line = refused('run', NAME, *TINY, '--out', runs)
+    assert name in line and 'hash differs' in line and 'remove this folder' in line
+    assert kept == {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_a_half_written_run_is_trained_again(cli, tiny_run):
+    runs, folder = tiny_run
+    weights = (folder/'weights.safetensors').read_bytes()
+    (folder/'done.json').unlink()
+    (folder/'weights.safetensors').write_bytes(weights[:100])
+    assert cli('run', NAME, *TINY, '--out', runs)[0] == 0
+    assert (folder/'weights.safetensors').read_bytes() == weights
+
+
+def test_a_run_of_another_version_is_refused(refused, tiny_run):
+    runs, folder = tiny_run
+    done = json.loads((folder/'done.json').read_text())
+    (folder/'done.json').write_text(json.dumps(done | {'schema': 0}))
+    assert 'written in schema 0' in refused('run', NAME, *TINY, '--out', runs)
+    (folder/'done.json').write_text('{}')
+    assert 'seal is damaged' in refused('run', NAME, *TINY, '--out', runs)
+
+
+def test_an_output_folder_that_cannot_be(refused, tmp_path):
+    (tmp_path/'file').write_text('')
+    assert 'choose another folder' in refused('run', NAME, *TINY, '--out', tmp_path/'file')
+    assert 'choose another folder' in refused('reproduce', '--only', 'tks-fig-categories', '--out', tmp_path/'file'/'runs')
+
+
+def test_a_read_only_output_folder_is_named(tmp_path):
+    if os.geteuid() == 0 and not shutil.which('setpriv'): pytest.skip('as root every folder can be written, and setpriv is not there to stop being root')
+    locked = tmp_path/'locked'
+    locked.mkdir(mode=0o555)
+    for p in (tmp_path, *tmp_path.parents): 
+        if not p.stat().st_mode & 0o001: pytest.skip('another user cannot reach the test folder')
+    user = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] if os.geteuid() == 0 else []
+    code = f'import sys; from snn_repro.files import write; from snn_repro.spec import UserError\ntry: write({str(locked/"a")!r}, "x")\nexcept UserError as e: print(e)'
+    done = subprocess.run([*user, sys.executable, '-c', code], capture_output=True, text=True)
+    assert 'permission denied' in done.stdout and '--out' in done.stdout, done
