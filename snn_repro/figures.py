@@ -102,7 +102,7 @@ def finish(fig: Drawing, title: str, caption: str, runs: tuple):
     fig.suptitle(textwrap.fill(title, int(12 * fig.get_figwidth())), x=.01, ha='left', weight='bold')
     handles = {label: h for ax in fig.axes for h, label in zip(*ax.get_legend_handles_labels())}
     if handles: fig.legend(handles.values(), handles.keys(), loc='outside right center', frameon=False)
-    width = int(19.5 * fig.get_figwidth())
+    width = int(17 * fig.get_figwidth())                          # letters at this size are about 1/18 inch wide
     fig.supxlabel('\n'.join(textwrap.wrap(caption, width)), x=.01, ha='left', fontsize=7)
     fig.caption, fig.runs = caption, runs
 
@@ -121,7 +121,7 @@ def draw_line(ax, rows, of, name: str, look: dict):
     x, mean, sd = spread_of(rows, of)
     few = len(x) <= 12
     ax.plot(x, mean, color=look['color'], ls=look['dash'], marker=look['marker'], markevery=1 if few else len(x) // 8, label=name)
-    ax.fill_between(x, mean - sd, mean + sd, color=look['color'], alpha=.15, lw=0)
+    ax.fill_between(x, (mean - sd).clip(0), (mean + sd).clip(max=100), color=look['color'], alpha=.15, lw=0)
     if few: ax.set_xticks(x)
 
 def lines(filled, of, *, panel='dataset', line='method', says='', **frame) -> Drawing:

@@ -20,10 +20,16 @@ class Folded(nn.Sequential):
     """Runs its modules once on all steps: `[T,B,...]` goes through them as `[T*B,...]`.
 
     For modules that treat every image alike. Batch normalisation inside takes its statistics over all steps.
+    Maps run in channels-last order, which is faster, unless a thin strided 1x1 convolution forbids it (oneDNN issue 6035).
     """
+    def __init__(self, *modules: nn.Module):
+        super().__init__(*modules)
+        thin = lambda m: isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels < 16
+        self.order = torch.contiguous_format if any(map(thin, self.modules())) else torch.channels_last
+
     def forward(self, x):
         y = x.flatten(0, 1)
-        if y.dim() == 4: y = y.to(memory_format=torch.channels_last)   # faster pooling and convolution; it lasts to the next layer
+        if y.dim() == 4: y = y.to(memory_format=self.order)
         return super().forward(y).unflatten(0, x.shape[:2])
 
 # %% ../nbs/01_layers.ipynb #2079e24a
@@ -84,7 +90,8 @@ def check_input(x, channels: int):
     "Refuse what is neither `[B,C,H,W]` nor `[T,B,C,H,W]`, and other numbers of channels."
     found = list(x.shape)
     check(x.dim() in (4, 5), f'expected images [B,C,H,W] or clips [T,B,C,H,W], found {found}', 'input')
-    check(x.shape[-3] == channels, f'expected {channels} channels, found {x.shape[-3]} in {found}', 'input', 'channels come before height and width')
+    check(x.shape[-3] == channels, f'expected {channels} channels, found {x.shape[-3]} in {found}', 'input',
+          'channels come before height and width')
     check(len(x) > 0, f'expected at least one step or image, found {found}', 'input')
 
 
@@ -97,7 +104,8 @@ class SpikingNet(nn.Module):
     def __init__(self, stem: nn.Module, body: nn.Module, classifier: nn.Linear, T: int):
         super().__init__()
         check(isinstance(T, int) and T > 0, f'T = {T!r}', 'SpikingNet', 'the number of steps is a whole number, 1 or more')
-        check(not any(isinstance(m, TEBN) for m in stem.modules()), 'TEBN in the stem', 'SpikingNet', 'a stem knows no steps: put TEBN first in the body')
+        check(not any(isinstance(m, TEBN) for m in stem.modules()), 'TEBN in the stem', 'SpikingNet',
+              'a stem knows no steps: put TEBN first in the body')
         self.stem, self.body, self.classifier, self.T = stem, body, classifier, T
         self.channels = next(m.in_channels for m in stem.modules() if isinstance(m, nn.Conv2d))
 

@@ -2,13 +2,16 @@
 import base64, io
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from snn_repro.exhibits import Exhibit, fill, plan
-from snn_repro.experiments import TIERS, Tier
+from snn_repro.exhibits import Exhibit, fill, find, plan
+from snn_repro.experiments import TIERS, Tier, find_tier
 from snn_repro.files import make_folder, write
+from snn_repro.launch import launch
 from snn_repro.runs import Runs
+from snn_repro.spec import check
 from snn_repro.tables import to_text
 
 STYLE = """
@@ -32,7 +35,7 @@ def write_report(exhibits, tier: Tier, runs, folder, width: int = 100) -> Path:
         if isinstance(drawn, pd.DataFrame): print(f'\n{exhibit.id}: {exhibit.title}\n\n{to_text(drawn, width)}')
         sections.append(section(exhibit, filled, drawn, tier))
     teachers = {r.env['teacher']['id'] for r in seen.values() if 'teacher' in r.env}
-    seen |= {r.id: r for r in runs if r.id in teachers} if teachers else {}
+    seen |= {i: r for i in teachers if (r := runs.find(i))}
     glance = at_a_glance(exhibits, tier, list(seen.values()))
     links = ' '.join(f'<a href="#{e.id}">{e.id}</a>' for e in exhibits)
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>snn-repro, tier {tier.name}</title>
@@ -41,6 +44,25 @@ def write_report(exhibits, tier: Tier, runs, folder, width: int = 100) -> Path:
     path = make_folder(folder)/'index.html'
     write(path, page)
     return path
+
+
+class Shown(NamedTuple):
+    "An exhibit as a notebook shows it: what it is, its filled rows, and the table or figure drawn from them."
+    exhibit: Exhibit
+    filled: list
+    drawn: object
+
+
+def redraw(id: str, tier: str = 'mini', records='../results/mini', rerun: bool = False) -> Shown:
+    """The table or figure `id` from the records in the folder `records`. With `rerun` what is missing is trained into `../runs/<tier>`
+    and drawn from there. Raises `UserError` for an unknown id or tier, or a folder that was changed."""
+    (exhibit,), tier = find([id]), find_tier(tier)
+    if rerun:
+        records = f'../runs/{tier.name}'
+        failures = launch(plan([exhibit], tier), records)
+        check(not failures, '; '.join(f'{f.id}: {f.reason}' for f in failures), id)
+    filled = fill(exhibit, tier, Runs(records))
+    return Shown(exhibit, filled, exhibit.draw(filled, tier.name))
 
 
 def at_a_glance(exhibits, tier: Tier, records) -> pd.DataFrame:

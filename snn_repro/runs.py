@@ -82,17 +82,22 @@ class Runs:
     """The finished runs under `path`: a folder of run folders, or a packed folder (`records.jsonl` and `.npz` files).
     Raises `UserError` if a packed folder is not sealed or was changed."""
     def __init__(self, path):
-        self.path = Path(path)
-        self.packed = {r.id: r for r in _unpack(self.path)} if (self.path/'records.jsonl').exists() else None
+        self.path, self.opened = Path(path), {}
+        self.packed = (self.path/'records.jsonl').exists()
+        if self.packed: self.opened = {r.id: r for r in _unpack(self.path)}
+
+    def find(self, id: str) -> Record | None:
+        "The record with that id, or None. A run's folder is verified when it is first asked for."
+        if id not in self.opened and not self.packed and (found := open_run(self.path/id)): self.opened[id] = found
+        return self.opened.get(id)
 
     def get(self, experiment) -> Record | None:
         "The record of `experiment` (anything with an `id`), or None."
-        return self.packed.get(experiment.id) if self.packed is not None else open_run(self.path/experiment.id)
+        return self.find(experiment.id)
 
     def __iter__(self):
-        if self.packed is not None: yield from self.packed.values()
-        else:
-            yield from filter(None, (open_run(p.parent) for p in sorted(self.path.glob('*/config.json'))))
+        ids = list(self.opened) if self.packed else sorted(p.parent.name for p in self.path.glob('*/config.json'))
+        yield from filter(None, map(self.find, ids))
 
 # %% ../nbs/32_runs.ipynb #693d59a0
 def pack(records, path, features=()) -> Path:

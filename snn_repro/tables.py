@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'DASH', 'NOT_RUN', 'Row', 'Measure', 'paper_number', 'our_number', 'gain', 'setting', 'shared',
-           'reference', 'table', 'spread', 'to_text']
+           'reference', 'wording', 'pairs', 'best', 'table', 'spread', 'to_text']
 
-# %% ../nbs/41_tables.ipynb #b2531a04
+# %% ../nbs/41_tables.ipynb #a0ab2417
 from collections.abc import Callable
+from itertools import product
 from typing import NamedTuple
 import textwrap
 import numpy as np
@@ -88,7 +89,29 @@ def reference(filled, row, versus: dict, within=()):
     wanted = versus | {k: row.labels[k] for k in within}
     return next((f for f in filled if wanted.items() <= f[0].labels.items()), None)
 
-# %% ../nbs/41_tables.ipynb #cf44c00c
+# %% ../nbs/41_tables.ipynb #1c528694
+def wording(labels: dict) -> str:
+    "Labels in words: a number keeps its label's name."
+    return ', '.join(f'{k} = {v}' if v.isdigit() else v for k, v in labels.items())
+
+def pairs(filled, sides, within=()) -> dict:
+    """`{('a − b', rows): (records of a, records of b)}` for each `(a, b)` of `sides`, two sets of labels, and each value of the labels
+    `within`. Values with the same runs on both sides make one pair, those without runs none."""
+    found = {}
+    for (a, b), (row, records) in product(sides, filled):
+        other = reference(filled, row, b, within) if a.items() <= row.labels.items() else None
+        if not (records and other and other[1]): continue
+        what = f'{wording(a)} − {wording(b)}'
+        names, *_ = found.setdefault((what, setting(records), setting(other[1])), ({}, records, other[1]))
+        names[wording({k: row.labels[k] for k in within})] = None
+    return {(what, '; '.join(names)): (x, y) for (what, *_), (names, x, y) in found.items()}
+
+# %% ../nbs/41_tables.ipynb #0a9532f2
+def best(filled, where=lambda row: True, measure: str = 'top1') -> Row:
+    "The row with the paper's largest `measure` among those `where` the condition holds and the number is known."
+    return max((row for row, _ in filled if row.paper.get(measure) is not None and where(row)), key=lambda row: row.paper[measure])
+
+# %% ../nbs/41_tables.ipynb #22ef1546
 def table(filled, measures: dict[str, Measure], versus: dict | None = None, within=()) -> pd.DataFrame:
     """One line per filled row `(Row, [Record])`; the index holds the rows' labels, all cells are text.
 
@@ -111,7 +134,7 @@ def table(filled, measures: dict[str, Measure], versus: dict | None = None, with
         lines.append(line | dict(seeds=str(len(records)), run=setting(records), note=notes))
     return pd.DataFrame(lines).set_index(list(filled[0][0].labels))
 
-# %% ../nbs/41_tables.ipynb #617d2362
+# %% ../nbs/41_tables.ipynb #76e49442
 def spread(df: pd.DataFrame, label: str) -> pd.DataFrame:
     "The values of one index level as blocks of columns 'label = value', without columns that hold only dashes or nothing."
     check(label in df.index.names and df.index.nlevels > 1, f'no label {label!r} to spread', 'spread', f'labels: {list(df.index.names)}')
@@ -120,7 +143,7 @@ def spread(df: pd.DataFrame, label: str) -> pd.DataFrame:
     said = {k: p.loc[:, ~p.isin(['', DASH]).all()] for k, p in parts.items()}
     return pd.concat(said, axis=1).reindex(order).fillna(DASH)
 
-# %% ../nbs/41_tables.ipynb #4e5ae86d
+# %% ../nbs/41_tables.ipynb #eafcbe0a
 def _column(head: str, cells, limit: int) -> list[list[str]]:
     "A column's cells as lists of lines, its head first; words stay whole if `limit` allows."
     words = [len(w) for c in (head, *cells) for w in c.split()]
@@ -138,7 +161,7 @@ def _print(columns) -> str:
         if i == 0: out.append('  '.join('-' * w for w in widths))
     return '\n'.join(out)
 
-# %% ../nbs/41_tables.ipynb #e275e1fe
+# %% ../nbs/41_tables.ipynb #f31c43a8
 def _blocks(labels, columns, width: int) -> list:
     "Whole columns in as few blocks as fit into `width`, the labels before each."
     room, blocks, used = width - sum(_width(c) + 2 for c in labels), [], width

@@ -26,7 +26,8 @@ def check_size(arch, shape, halvings: int) -> tuple[int, int, int]:
     "`shape` (C,H,W), or a `UserError` if it does not survive that many halvings."
     c, h, w = shape
     least = 2 ** halvings
-    check(min(h, w) >= least, f'images of {h}x{w} are too small', type(arch).__name__, f'it halves them {halvings} times: {least}x{least} or more')
+    check(min(h, w) >= least, f'images of {h}x{w} are too small', type(arch).__name__,
+          f'it halves them {halvings} times: {least}x{least} or more')
     return c, h, w
 
 
@@ -93,9 +94,9 @@ class SEWBlock(Block):
 # %% ../../nbs/06_small.ipynb #d7d6828f
 @dataclass(frozen=True, kw_only=True)
 class SmallResNet(Arch):
-    """A stem of width `channels[0]`; for each further width a stage of `depth` post-activation blocks, the first of which halves; the last map flattened.
+    """A stem of width `channels[0]`; for each further width a stage of `depth` post-activation blocks, the first of which halves.
 
-    RepAct takes the place of the neuron after the last block's sum.
+    The last map is flattened. RepAct takes the place of the neuron after the last block's sum.
     """
     kind: ClassVar[type[nn.Module]] = Block
     channels: tuple[int, ...] = (8, 16, 32)
