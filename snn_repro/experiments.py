@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['TKS_RECIPE', 'ENOF_RECIPE', 'STATIC', 'EVENTS', 'ADAM', 'DATASETS', 'ARCHS', 'ENOF_ARCHS', 'METHODS', 'STANDINS',
-           'MINI_RECIPE', 'TIERS', 'Recipe', 'lr_at', 'Experiment', 'PaperData', 'CIFAR10', 'CIFAR100', 'ImageNet1k',
-           'CUB200', 'StanfordDogs', 'StanfordCars', 'DVSCIFAR10', 'NCaltech101', 'PaperArch', 'VGGSNN', 'ResNet19',
-           'SEWResNet19', 'SEWResNet18', 'SEWResNet34', 'SEWResNet50', 'EnofResNet20', 'EnofResNet19', 'EnofResNet34',
-           'PaperAugment', 'Strong', 'AutoAugmentCutout', 'RandomResizedCropFlip', 'Setting', 'tks_experiment',
-           'enof_experiment', 'mini', 'same', 'Tier', 'find_tier']
+           'MINI_STILL', 'MINI_EVENTS', 'MINI_RECIPE', 'TIERS', 'Recipe', 'lr_at', 'Experiment', 'PaperData', 'CIFAR10',
+           'CIFAR100', 'ImageNet1k', 'CUB200', 'StanfordDogs', 'StanfordCars', 'DVSCIFAR10', 'NCaltech101', 'PaperArch',
+           'VGGSNN', 'ResNet19', 'SEWResNet19', 'SEWResNet18', 'SEWResNet34', 'SEWResNet50', 'EnofResNet20',
+           'EnofResNet19', 'EnofResNet34', 'PaperAugment', 'Strong', 'AutoAugmentCutout', 'RandomResizedCropFlip',
+           'Setting', 'tks_experiment', 'enof_experiment', 'mini', 'same', 'Tier', 'find_tier']
 
-# %% ../nbs/31_experiments.ipynb #12cc8854
+# %% ../nbs/31_experiments.ipynb #a79bae32
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Callable, ClassVar, Literal, NamedTuple
 
@@ -86,8 +87,8 @@ class Experiment(Spec):
         if self.init != 'ann' and not any(o.needs_teacher for o in self.objective): return None
         return replace(self, arch=self.arch.ann(), T=1 if self.data.still else self.T, objective=(CE(),), init='fresh')
 
-    @property
-    def key(self) -> str: return super(Experiment, replace(self, seed=0)).key
+    @cached_property
+    def key(self) -> str: return self.digest(seed=0)
 
     @property
     def slug(self) -> str:
@@ -209,12 +210,13 @@ def enof_experiment(data: Data, arch: str, T: int, method: str = 'Baseline', rep
 # %% ../nbs/31_experiments.ipynb #060c97e8
 STANDINS = {VGGSNN: SmallVGG, ResNet19: SmallResNet, EnofResNet19: SmallResNet, EnofResNet20: SmallResNet, EnofResNet34: SmallResNet,
             SEWResNet19: SmallSEW, SEWResNet18: SmallSEW, SEWResNet34: SmallSEW, SEWResNet50: SmallSEW}
-MINI_RECIPE = Recipe(lr=1e-2, epochs=30, batch=25, test_every=30)
+MINI_STILL, MINI_EVENTS = Digits(canvas=12, size=10, noise=0.05), EventDigits(canvas=12, size=10)
+MINI_RECIPE = Recipe(lr=1e-2, epochs=12, batch=40, test_every=12)
 
 def mini(e: Experiment) -> Experiment:
     "The experiment as a miniature. It never looks at objective, read-out or init."
     arch = STANDINS[type(e.arch)](neuron=e.arch.neuron, readout=e.arch.readout)
-    return replace(e, data=Digits() if e.data.still else EventDigits(), arch=arch, augment=NoAugment(), recipe=MINI_RECIPE)
+    return replace(e, data=MINI_STILL if e.data.still else MINI_EVENTS, arch=arch, augment=NoAugment(), recipe=MINI_RECIPE)
 
 def same(e: Experiment) -> Experiment: return e
 

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 from .metrics import accuracy, class_accuracy, prefix_accuracy, risk_coverage, step_accuracy
 from .spec import check
 from .stats import mean_sd
@@ -182,7 +183,8 @@ def category_figure(filled, tier: str, title: str, notes=(), panel='dataset', li
 def embed(features, seed: int = 0) -> np.ndarray:
     "t-SNE of `features [n,D]` into `[n,2]`: started from the principal components, perplexity 30 (less below 91 points)."
     check(len(features) > 3, f'{len(features)} points are too few for a map', 'embed', 'take at least four')
-    return TSNE(init='pca', random_state=seed, perplexity=min(30, (len(features) - 1) / 3)).fit_transform(np.asarray(features, 'float32'))
+    with threadpool_limits(1):                                       # on few busy cores its threads wait for each other
+        return TSNE(init='pca', random_state=seed, perplexity=min(30, (len(features) - 1) / 3)).fit_transform(np.asarray(features, 'float32'))
 
 def sample(record, points: int, classes: int) -> np.ndarray:
     "Indices of at most `points` stored features of the first `classes` categories, drawn evenly. Features belong to the first test images."
@@ -190,7 +192,7 @@ def sample(record, points: int, classes: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(of_few)[:points]
 
 # %% ../nbs/42_figures.ipynb #adad486d
-def feature_figure(filled, tier: str, title: str, notes=(), panel=('dataset', 'method'), points: int = 500, classes: int = 10) -> Drawing:
+def feature_figure(filled, tier: str, title: str, notes=(), panel=('dataset', 'method'), points: int = 300, classes: int = 10) -> Drawing:
     "t-SNE maps of the time-averaged penultimate features, one panel a row: the smallest seed that kept them (TKS, figure 5)."
     def draw(ax, rows):
         kept = [r for _, records in rows for r in records if r.features is not None]

@@ -176,8 +176,10 @@ def to_text(df: pd.DataFrame, width: int = 80) -> str:
     check(width >= 40, f'{width} columns are too few', 'to_text', 'take 40 or more')
     keys = df.index.to_frame(index=False).astype(str)
     fresh = (keys != keys.shift()).T.cummax().T           # blank a label if it and all before it are those of the line above
-    limit = max(6, (width // 2) // keys.shape[1] - 2)
-    labels = [_column(k, keys[k].where(fresh[k], '').tolist(), limit) for k in keys]
+    n, longest = keys.shape[1], [max(len(w) for c in (k, *keys[k]) for w in c.split()) for k in keys]
+    spare = width * 3 // 5 - sum(longest) - 2 * n                       # whole words, if the labels leave room for numbers
+    limits = [w + spare // n for w in longest] if spare >= 0 else [max(6, width // 2 // n - 2)] * n
+    labels = [_column(k, keys[k].where(fresh[k], '').tolist(), limit) for k, limit in zip(keys, limits)]
     room = width - sum(_width(c) + 2 for c in labels)
     parts, out = {'': df} if df.columns.nlevels == 1 else {k: df[k] for k in df.columns.unique(0)}, []
     for title, part in parts.items():
