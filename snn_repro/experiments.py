@@ -12,7 +12,7 @@ __all__ = ['TKS_RECIPE', 'ENOF_RECIPE', 'STATIC', 'EVENTS', 'ADAM', 'DATASETS', 
 
 # %% ../nbs/31_experiments.ipynb #a79bae32
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Callable, ClassVar, Literal, NamedTuple
 
@@ -87,8 +87,8 @@ class Experiment(Spec):
         if self.init != 'ann' and not any(o.needs_teacher for o in self.objective): return None
         return replace(self, arch=self.arch.ann(), T=1 if self.data.still else self.T, objective=(CE(),), init='fresh')
 
-    @cached_property
-    def key(self) -> str: return self.digest(seed=0)
+    @property
+    def key(self) -> str: return _key(replace(self, seed=0))
 
     @property
     def slug(self) -> str:
@@ -99,6 +99,9 @@ class Experiment(Spec):
 
     @property
     def id(self) -> str: return f'{self.slug}-s{self.seed}-{self.key}'
+
+@lru_cache(maxsize=None)
+def _key(e: Experiment) -> str: return e.digest()
 
 # %% ../nbs/31_experiments.ipynb #d9ac092c
 @dataclass(frozen=True, kw_only=True)

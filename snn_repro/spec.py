@@ -7,7 +7,6 @@ compared and read back, and a configuration file is data, never code.
 """
 import dataclasses, hashlib, json, types, typing
 from dataclasses import dataclass
-from functools import cached_property
 
 
 class UserError(Exception):
@@ -64,12 +63,12 @@ class Spec:
 
     def to_json(self, indent=None) -> str: return json.dumps(self.to_dict(), indent=indent)
 
-    def digest(self, **changed) -> str:
-        "Ten hexadecimal digits: the head of the SHA-256 of the sorted JSON, with some fields `changed`."
-        same = self.from_dict(self.to_dict() | changed).to_dict()   # 2 and 2.0 are one value of a float field
+    def digest(self) -> str:
+        "Ten hexadecimal digits: the head of the SHA-256 of the sorted JSON."
+        same = self.from_dict(self.to_dict()).to_dict()   # 2 and 2.0 are one value of a float field
         return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:10]
 
-    @cached_property
+    @property
     def key(self) -> str:
         "The digits that name this setting."
         return self.digest()

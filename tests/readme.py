@@ -6,22 +6,18 @@ PICTURES = 'nbs/pictures'
 
 
 def readme() -> dict:
-    "File contents by path from the root: README.md, and the pictures that the index shows."
+    "File contents by path from the root: README.md, and the pictures that the index shows. Of cells tagged `hide-input` only the output stays."
     import nbformat
     from nbconvert import MarkdownExporter
+    from nbconvert.preprocessors import TagRemovePreprocessor
     nb = nbformat.read(root/'nbs/index.ipynb', 4)
     nb.metadata.language_info = {'name': 'python'}            # cleaned notebooks lack it, and fences would lose their language
-    exporter = MarkdownExporter(exclude_input_prompt=True, exclude_output_prompt=True)
-    exporter.register_preprocessor('nbconvert.preprocessors.TagRemovePreprocessor', enabled=True)
-    text, resources = exporter.from_notebook_node(drop_hidden(nb), {'output_files_dir': PICTURES})
-    return {'README.md': text.strip().encode() + b'\n'} | resources['outputs']
-
-
-def drop_hidden(nb):
-    "Without the code of cells tagged `hide-input`; what they show stays."
-    for cell in nb.cells:
-        if 'hide-input' in cell.metadata.get('tags', []): cell.transient = {'remove_source': True}
-    return nb
+    exporter = MarkdownExporter()
+    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={'hide-input'}), enabled=True)
+    text, resources = exporter.from_notebook_node(nb, {'output_files_dir': PICTURES})
+    lines = '\n'.join(l.rstrip() for l in text.splitlines())
+    while '\n\n\n' in lines: lines = lines.replace('\n\n\n', '\n\n')
+    return {'README.md': lines.strip().encode() + b'\n'} | resources['outputs']
 
 
 if __name__ == '__main__':
