@@ -24,7 +24,7 @@ from .layers import Arch, SpikingNet
 from .models.small import SmallResNet, SmallSEW, SmallVGG
 from .neurons import ENOF_LIF, TKS_LIF, Neuron, ReLU
 from .objectives import CE, KD, TET, Objective, check_objectives
-from .spec import Spec, UserError, check
+from .spec import Spec, UserError, check, variant
 from .tks import TKS
 
 # %% ../nbs/31_experiments.ipynb #e48c4f9b
@@ -199,11 +199,13 @@ METHODS = {'Baseline': (CE(),), 'LS': (CE(smoothing=0.1),), 'TET': (TET(),), 'TK
 
 # %% ../nbs/31_experiments.ipynb #e516a49a
 def tks_experiment(dataset: str, arch: str, method: str, T: int | None = None) -> Experiment:
-    "A row of TKS's tables by its printed labels. A star on the method means the strong augmentation, on CIFAR only. `T`: steps, if not the data set's."
-    s = DATASETS[dataset]
+    """A row of TKS's tables by its printed labels. A star on the method means the strong augmentation, on CIFAR only; ` (text)` the variant
+    `paper`. `T`: steps, if not the data set's."""
+    s, name = DATASETS[dataset], method.removesuffix('*').removesuffix(' (text)')
     plain = s.augment == Strong() and not method.endswith('*')
-    objective = tuple(s.tks if isinstance(o, TKS) else o for o in METHODS[method.rstrip('*')])
-    return Experiment(data=s.data, arch=ARCHS[arch], T=T or s.T, objective=objective, augment=CropFlip(pad=4) if plain else s.augment, recipe=s.recipe)
+    objective = tuple(s.tks if isinstance(o, TKS) else o for o in METHODS[name])
+    e = Experiment(data=s.data, arch=ARCHS[arch], T=T or s.T, objective=objective, augment=CropFlip(pad=4) if plain else s.augment, recipe=s.recipe)
+    return variant(e, 'paper') if ' (text)' in method else e
 
 def enof_experiment(data: Data, arch: str, T: int, method: str = 'Baseline', repact: bool = False, init: str = 'fresh') -> Experiment:
     "A row of EnOF's tables. Source of the recipe: the first author's public MPBN code; EnOF's own text was not to be had."

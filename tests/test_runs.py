@@ -1,0 +1,85 @@
+"The committed records say what they claim; a launch goes on past a run that fails; a tier never sees the method."
+import json
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snn_repro.exhibits import EXHIBITS, fill, plan, seeds
+from snn_repro.experiments import CIFAR10, METHODS, MINI_RECIPE, TIERS, Experiment, enof_experiment, mini, tks_experiment
+from snn_repro.launch import launch
+from snn_repro.metrics import summary
+from snn_repro.runs import Runs
+from snn_repro.spec import UserError, variant
+
+results = Path(__file__).parents[1]/'results/mini'
+tier = TIERS['mini']
+
+
+@pytest.fixture(scope='module')
+def records(): return Runs(results)
+
+
+def test_every_row_with_an_experiment_has_all_its_seeds(records):
+    for exhibit in EXHIBITS:
+        for row, found in fill(exhibit, tier, records):
+            assert [r.seed for r in found] == (list(seeds(exhibit, tier)) if row.experiment else [])
+
+
+def test_the_records_are_those_of_the_plan_and_no_others(records):
+    assert {r.id for r in records} == {e.id for e in plan(EXHIBITS, tier)}
+    for r in records: assert Experiment.from_dict(r.config).id == r.id
+
+
+def test_every_committed_number_follows_from_the_outcomes(records):
+    for r in records:
+        for k, v in summary(r.outcomes).items(): np.testing.assert_allclose(r.metrics[k], v, rtol=1e-5, atol=1e-7, err_msg=f'{r.id} {k}')
+        assert set(r.env) >= {'versions', 'commit', 'hardware', 'data', 'seconds'}
+
+
+def test_runs_of_a_seed_saw_the_same_data_and_one_teacher(records):
+    data, teachers = {}, {}
+    for r in records:
+        data.setdefault((r.config['data']['type'], r.config['T'] if r.config['data']['type'] == 'EventDigits' else 0, r.seed), set()).add(r.env['data'])
+        if 'teacher' in r.env: teachers.setdefault((r.config['data']['type'], r.seed), set()).add(r.env['teacher']['weights'])
+    assert all(len(s) == 1 for s in [*data.values(), *teachers.values()]) and teachers
+
+
+def test_committed_evidence_is_small(): assert sum(f.stat().st_size for f in results.iterdir()) < 10e6
+
+
+def test_a_packed_folder_that_was_changed_is_refused(tmp_path):
+    for f in results.iterdir(): (tmp_path/f.name).write_bytes(f.read_bytes())
+    lines = (tmp_path/'records.jsonl').read_text().splitlines()
+    record = json.loads(lines[0])
+    record['metrics']['top1'] += .01
+    (tmp_path/'records.jsonl').write_text('\n'.join([json.dumps(record), *lines[1:]]) + '\n')
+    with pytest.raises(UserError, match='records.jsonl: changed'): Runs(tmp_path)
+    (tmp_path/'done.json').unlink()
+    with pytest.raises(UserError, match='no done.json'): Runs(tmp_path)
+
+
+def tiny(seed=0, **recipe):
+    e = mini(tks_experiment('CIFAR10', 'ResNet19', 'TKS'))
+    return replace(e, seed=seed, data=replace(e.data, train_per_class=5, test=50), recipe=replace(MINI_RECIPE, epochs=6, **recipe))
+
+
+def test_a_run_that_fails_is_told_and_does_not_stop_the_others(tmp_path):
+    good, bad, other = tiny(0), tiny(0, optimizer='sgd', lr=1e30), tiny(1)
+    failure, = launch([good, bad, other], tmp_path, workers=2)
+    assert failure.id == bad.id and 'the loss is' in failure.reason
+    assert Runs(tmp_path).get(good) and Runs(tmp_path).get(other) and Runs(tmp_path).get(bad) is None
+    assert launch([good, other], tmp_path) == []
+
+
+@pytest.mark.parametrize('name', TIERS)
+def test_a_tier_never_sees_the_method(name):
+    scale = TIERS[name].scale
+    papers = [tks_experiment('CIFAR100', 'SEW-ResNet-19', 'TET*'), tks_experiment('DVS-CIFAR10', 'VGG-SNN', 'TKS'),
+              tks_experiment('StanfordCars', 'SEW-ResNet-34', 'TKS'), enof_experiment(CIFAR10(), 'ResNet-20', 2, 'L_AF')]
+    for e, objective, readout, init in product(papers, METHODS.values(), ('lif', 'relu'), ('fresh', 'ann')):
+        change = lambda x: replace(x, objective=objective, arch=replace(x.arch, readout=readout), init=init)
+        assert scale(change(e)) == change(scale(e))
+        assert variant(scale(change(e)), 'paper').objective == scale(variant(change(e), 'paper')).objective
