@@ -1,11 +1,14 @@
 "Files that are either whole or absent: atomic writes, hashes, a folder's seal."
-import hashlib, json, os
+import errno, hashlib, json, os
 from contextlib import contextmanager
 from pathlib import Path
 
 from snn_repro.spec import UserError, check
 
 SEAL = 'done.json'
+FORBIDDEN, OCCUPIED = 'choose a folder you may write to with --out', 'a file stands where a folder is needed: choose another folder with --out'
+REMEDIES = {errno.ENOSPC: 'free some space and start again: what was finished is kept', errno.EPERM: FORBIDDEN, errno.EACCES: FORBIDDEN,
+            errno.EROFS: FORBIDDEN, errno.ENOTDIR: OCCUPIED, errno.EEXIST: OCCUPIED}
 
 
 @contextmanager
@@ -13,10 +16,7 @@ def readable_errors(path):
     "What the system says about a file, as one line for people."
     try: yield
     except OSError as e:
-        remedy = {28: 'free some space and start again: what was finished is kept',
-                  13: 'choose a folder you may write to with --out', 30: 'choose a folder you may write to with --out',
-                  20: 'a file stands where a folder is needed: choose another folder with --out',
-                  17: 'a file stands where a folder is needed: choose another folder with --out'}.get(e.errno, '')
+        remedy = REMEDIES.get(e.errno, '')
         raise UserError((e.strerror or str(e)).lower(), str(e.filename or path), remedy) from e
 
 

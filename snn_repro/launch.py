@@ -3,7 +3,7 @@
 What is left to do is the plan minus the finished folders, so a launch that was stopped goes on where it was.
 One run that fails does not stop the others.
 """
-import os, signal
+import json, os, signal
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from snn_repro.experiments import Experiment
 from snn_repro.files import make_folder, write
 from snn_repro.runs import open_run
 from snn_repro.spec import UserError
+from snn_repro.training import fit, preflight
 
 
 # Read by a worker when it starts: one thread a run, and an allocator that keeps freed memory instead of giving it back to the
@@ -30,11 +32,13 @@ class Failure(NamedTuple):
 def launch(experiments, out, workers: int | None = None) -> list[Failure]:
     """Run what is not finished yet of `experiments` (teachers first, as `exhibits.plan` orders them) into folders under `out`,
     one thread and one run at a time in each of `workers` processes (default: the cores this process may use).
-    Raises `UserError` before anything is trained if `out` cannot be written or holds a changed run; Ctrl-C leaves finished runs intact."""
+    Raises `UserError` before anything is trained if `out` cannot be written or holds a changed run, or if a data set or net cannot be had;
+    Ctrl-C leaves finished runs intact."""
     out = make_folder(out)
     write(out/'plan.jsonl', ''.join(e.to_json() + '\n' for e in experiments))
     left = [e for e in experiments if open_run(out/e.id) is None]
     if not left: return []
+    for e in {(type(e.data), type(e.arch)): e for e in left}.values(): preflight(e)
     workers = min(workers or len(os.sched_getaffinity(0)), len(left))
     done = len(experiments) - len(left)
     print(f'{len(left)} runs to do, {done} done before, {workers} at a time.')
@@ -48,6 +52,7 @@ def launch(experiments, out, workers: int | None = None) -> list[Failure]:
 class _Pool:
     "Worker processes that start from nothing (spawn) and leave Ctrl-C to the parent."
     def __init__(self, workers: int):
+        self.before = {k: os.environ.get(k) for k in WORKER}
         os.environ |= WORKER
         self.pool = ProcessPoolExecutor(workers, mp_context=get_context('spawn'), initializer=signal.signal,
                                         initargs=(signal.SIGINT, signal.SIG_IGN))
@@ -58,6 +63,9 @@ class _Pool:
         if kind is not None:
             for p in list(self.pool._processes.values()): p.terminate()
         self.pool.shutdown(cancel_futures=True)
+        for k, v in self.before.items():
+            if v is None: del os.environ[k]
+            else: os.environ[k] = v
 
     def finish(self, experiments, out: Path, bar) -> list[Failure]:
         failures, waiting = [], {self.pool.submit(_run, e.to_json(), str(out)): e for e in experiments}
@@ -73,8 +81,5 @@ class _Pool:
 
 def _run(setting: str, out: str) -> str | None:
     "Train one experiment in a worker; the reason if it failed."
-    import json
-    from snn_repro.experiments import Experiment
-    from snn_repro.training import fit
     try: fit(Experiment.from_dict(json.loads(setting)), out)
     except UserError as e: return str(e)
