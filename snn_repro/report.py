@@ -1,5 +1,5 @@
 "One page that opens from disk: at a glance, then every table and figure with its tier, seeds and runs; and the tables in a terminal."
-import base64, io
+import base64
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -90,16 +90,10 @@ def section(exhibit: Exhibit, filled, drawn, tier: Tier) -> str:
     for row, records in filled:
         for r in records: settings.setdefault(r.setting, set()).add(r.seed)
     listed = ''.join(f'<li><code>{escape(s)}</code>, seeds {", ".join(map(str, sorted(seeds)))}</li>' for s, seeds in settings.items())
-    body = html_table(drawn) if isinstance(drawn, pd.DataFrame) else f'<img alt="{escape(exhibit.title)}" src="data:image/png;base64,{png(drawn)}">'
+    body = html_table(drawn) if isinstance(drawn, pd.DataFrame) else f'<img alt="{escape(exhibit.title)}" src="data:image/png;base64,{base64.b64encode(drawn.png(150)).decode()}">'
     n = max((len(s) for s in settings.values()), default=0)
     return (f'<section id="{exhibit.id}"><h2>{escape(exhibit.title)}</h2><p class="source">{escape(exhibit.source)} · tier {tier.name} · {n} seeds · '
             f'<code>{exhibit.id}</code></p>{body}<p>{escape(exhibit.caption)}</p><details><summary>{len(settings)} settings</summary><ul>{listed}</ul></details></section>')
 
 
 def html_table(df: pd.DataFrame) -> str: return f'<div class="wide">{df.to_html(border=0, justify="left")}</div>'
-
-
-def png(figure) -> str:
-    f = io.BytesIO()
-    figure.savefig(f, format='png', dpi=150, bbox_inches='tight')
-    return base64.b64encode(f.getvalue()).decode()
