@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snn_repro.spec import UserError, check
 
-SEAL = 'done.json'
+SEAL, PART = 'done.json', '.part'
 FORBIDDEN, OCCUPIED = 'choose a folder you may write to with --out', 'a file stands where a folder is needed: choose another folder with --out'
 REMEDIES = {errno.ENOSPC: 'free some space and start again: what was finished is kept', errno.EPERM: FORBIDDEN, errno.EACCES: FORBIDDEN,
             errno.EROFS: FORBIDDEN, errno.ENOTDIR: OCCUPIED, errno.EEXIST: OCCUPIED}
@@ -29,7 +29,7 @@ def make_folder(path) -> Path:
 def write(path, content):
     "Text or bytes into `path`: written beside it, flushed to the disk, then renamed, so a reader never sees half a file."
     path = Path(path)
-    beside = path.with_name(f'{path.name}.{os.getpid()}.part')
+    beside = path.with_name(f'{path.name}.{os.getpid()}{PART}')
     with readable_errors(path):
         try:
             with open(beside, 'wb') as f:
@@ -59,7 +59,7 @@ def sha256(path) -> str:
 def seal(folder, schema: int):
     "Write `done.json` with the hash of every file in `folder`: from now on the folder counts as finished."
     folder = Path(folder)
-    files = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != SEAL)
+    files = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != SEAL and p.suffix != PART)
     write_json(folder/SEAL, {'schema': schema, 'sha256': {f: sha256(folder/f) for f in files}})
 
 

@@ -90,7 +90,8 @@ def section(exhibit: Exhibit, filled, drawn, tier: Tier) -> str:
     for row, records in filled:
         for r in records: settings.setdefault(r.setting, set()).add(r.seed)
     listed = ''.join(f'<li><code>{escape(s)}</code>, seeds {", ".join(map(str, sorted(seeds)))}</li>' for s, seeds in settings.items())
-    body = html_table(drawn) if isinstance(drawn, pd.DataFrame) else f'<img alt="{escape(exhibit.title)}" src="data:image/png;base64,{base64.b64encode(drawn.png(150)).decode()}">'
+    if isinstance(drawn, pd.DataFrame): body = html_table(drawn)
+    else: body = f'<img alt="{escape(exhibit.title)}" src="data:image/png;base64,{base64.b64encode(drawn.png(150)).decode()}">'
     n = max((len(s) for s in settings.values()), default=0)
     return (f'<section id="{exhibit.id}"><h2>{escape(exhibit.title)}</h2><p class="source">{escape(exhibit.source)} · tier {tier.name} · {n} seeds · '
             f'<code>{exhibit.id}</code></p>{body}<p>{escape(exhibit.caption)}</p><details><summary>{len(settings)} settings</summary><ul>{listed}</ul></details></section>')

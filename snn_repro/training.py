@@ -92,8 +92,9 @@ def train_epoch(e: Experiment, net: SpikingNet, source: Source, opt, epoch: int,
         if e.augment.k: x = e.augment(x, uniforms(e.seed, epoch, index, e.augment.k).to(device))
         out = net(x)
         loss, parts = total(e.objective, out, y, (epoch, r.epochs), teacher(x) if teacher else None)
-        check(torch.isfinite(loss), f'the loss is {loss.item()} in epoch {epoch}, step {step}, training images {index.tolist()}', e.id,
-              'lower recipe.lr, or look at these images')
+        if not torch.isfinite(loss):
+            raise UserError(f'the loss is {loss.item()} in epoch {epoch}, step {step}, training images {index.tolist()}', e.id,
+                            'lower recipe.lr, or look at these images')
         opt.zero_grad()
         loss.backward()
         opt.step()
