@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Augment', 'NoAugment', 'crop_flip', 'CropFlip']
 
-# %% ../nbs/24_augment.ipynb #9e2dc9a6
+# %% ../nbs/24_augment.ipynb #e68e82ac
 from dataclasses import dataclass
+from typing import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,21 @@ from .spec import Spec, check
 # %% ../nbs/24_augment.ipynb #8b094989
 @dataclass(frozen=True, kw_only=True)
 class Augment(Spec):
-    "What is done to training images. `k` is how many uniform numbers a sample needs."
+    "What is done to training images: first `cut`, then the call itself, then `after`. `k` is how many uniform numbers a sample needs."
     @property
     def k(self) -> int: return 0
 
+    def cut(self, u: torch.Tensor) -> Callable | None:
+        "Which part of the batch's n-th image is taken: a function (n, height, width) -> (top, left, height, width); or None, for the whole."
+        return None
+
     def __call__(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        "Images [B,C,H,W] or clips [T,B,C,H,W] and uniforms `u` [B,k] in [0, 1) to images of the same shape."
+        "Stored images [B,C,H,W] or clips [T,B,C,H,W] and uniforms `u` [B,k] in [0, 1) to images of the same shape and dtype."
         raise NotImplementedError
+
+    def after(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        "Normalised float images and the same uniforms to images of the same shape."
+        return x
 
 
 @dataclass(frozen=True, kw_only=True)

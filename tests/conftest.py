@@ -1,4 +1,7 @@
 "What several test files share: the command line in this process, and one tiny finished run."
+import os, subprocess, sys
+from pathlib import Path
+
 import pytest
 
 from snn_repro.cli import main
@@ -37,3 +40,17 @@ def tiny_run(cli, tmp_path):
     assert code == 0
     folder, = (p.parent for p in (tmp_path/'runs').glob('*/done.json'))
     return tmp_path/'runs', folder
+
+
+@pytest.fixture(scope='session')
+def real(tmp_path_factory):
+    "`real('cifar10')`: a folder with that real data set, unpacked once; the test is skipped where there is none."
+    unpacked = {}
+    def folder(what):
+        source = os.environ.get('SNN_REPRO_DATA')
+        if not source: pytest.skip('SNN_REPRO_DATA names no folder of real data')
+        if what not in unpacked:
+            unpacked[what] = tmp_path_factory.mktemp(what)
+            subprocess.run([sys.executable, Path(source)/'unpack.py', what, unpacked[what]], check=True)
+        return unpacked[what]
+    return folder
