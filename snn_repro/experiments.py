@@ -31,7 +31,8 @@ from .tks import TKS
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Spec):
     """Optimiser and schedule. `lr` rises linearly from `warmup_lr` over `warmup` epochs, then follows a cosine down to `min_lr`;
-    it changes once per epoch. Tensors with fewer than two dimensions have no weight decay. `test_every` epochs the test set is
+    it changes once per epoch. Tensors with fewer than two dimensions have no weight decay. `sampler`: each sample once an epoch, or as many
+    draws with replacement, each class equally often. `test_every` epochs the test set is
     evaluated, and always after the last: for the history, never to choose anything."""
     optimizer: Literal['adamw', 'adam', 'sgd'] = 'adamw'
     lr: float = 1e-3
@@ -42,6 +43,7 @@ class Recipe(Spec):
     weight_decay: float = 0.01
     epochs: int = 30
     batch: int = 128
+    sampler: Literal['shuffle', 'balanced'] = 'shuffle'
     test_every: int = 1
 
     def __post_init__(self):

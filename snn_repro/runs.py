@@ -48,8 +48,9 @@ class Record:
     def features(self): return self.load('features')
 
 # %% ../nbs/32_runs.ipynb #aa527d9a
-def save_run(folder, config: dict, env: dict, history: pd.DataFrame, logits, labels, features, metrics: dict, weights: dict) -> Record:
-    """Write a run's files and seal them. `logits [N, T, K]`, `labels [N]` and `features [n, D]` are NumPy arrays, `weights` a dict of them.
+def save_run(folder, config: dict, env: dict, history: pd.DataFrame, logits, labels, features, metrics: dict, weights: dict, manifest: str = '') -> Record:
+    """Write a run's files and seal them. `logits [N, T, K]`, `labels [N]` and `features [n, D]` are NumPy arrays, `weights` a dict of them,
+    `manifest` the files that the samples came from.
     Raises `UserError` where the folder cannot be written."""
     from safetensors.numpy import save
     folder = make_folder(folder)
@@ -60,6 +61,7 @@ def save_run(folder, config: dict, env: dict, history: pd.DataFrame, logits, lab
     write(folder/'outputs.safetensors', save({'logits': np.ascontiguousarray(logits), 'labels': np.ascontiguousarray(labels)}))
     write(folder/'features.safetensors', save({'features': np.ascontiguousarray(features, dtype=np.float16)}))
     write(folder/'weights.safetensors', save(weights))
+    if manifest: write(folder/'manifest.tsv', manifest)
     seal(folder, SCHEMA)
     return open_run(folder)
 

@@ -62,7 +62,7 @@ class TKS(Objective):
     detach_teacher: bool = False
     squared: bool = True
     none_correct: Literal['uniform', 'label', 'skip'] = 'uniform'
-    ramp: Literal['epoch', 'end'] = 'epoch'
+    ramp: Literal['epoch', 'end', 'constant'] = 'epoch'
     select: Literal['correct', 'all', 'random'] = 'correct'
     parts: ClassVar[tuple[str, ...]] = ('ce', 'tks')
     variants: ClassVar[dict] = {'paper': dict(combine='mean', detach_teacher=True, squared=False, ramp='end')}
@@ -76,6 +76,7 @@ class TKS(Objective):
 
     def weight(self, epoch: int, epochs: int) -> float:
         "The share of the fitting part, `w`, in an epoch counted from 0."
+        if self.ramp == 'constant': return self.peak
         return self.peak * epoch / (epochs if self.ramp == 'epoch' else max(epochs - 1, 1))
 
     def __call__(self, out, target, progress=(0, 1), teacher=None):

@@ -27,7 +27,7 @@ def refused(cli):
     def call(*args):
         code, _, err = cli(*args)
         assert code not in (0, None)
-        lines = [l for l in err if 'it/s]' not in l and l.strip()]
+        lines = [l for l in err if '/s]' not in l and l.strip()]
         assert len(lines) == 1 and lines[0].startswith('snn-repro: '), lines
         return lines[0]
     return call

@@ -65,7 +65,7 @@ def plain_teacher(o, y, teaches, p):
 
 def plain_tks(o, target, teaches, p, epoch, epochs, q_from=None):
     "(CE part, fitting part) of TKS for `o [T,B,K]`; the teacher is read from `q_from` where it shall be a constant."
-    w = p.peak * epoch / (epochs if p.ramp == 'epoch' else epochs - 1)
+    w = p.peak * {'epoch': epoch / epochs, 'end': epoch / (epochs - 1), 'constant': 1}[p.ramp]
     ce = fit = 0.
     for b, y in enumerate(target):
         ce -= np.log(soft(o[:, b].mean(0))[y])
@@ -78,7 +78,7 @@ def plain_tks(o, target, teaches, p, epoch, epochs, q_from=None):
 
 
 SWITCHES = [dict(zip(('combine', 'none_correct', 'select', 'squared', 'detach_teacher', 'ramp'), v)) for v in itertools.product(
-    ('sum', 'mean', 'prob'), ('uniform', 'label', 'skip'), ('correct', 'all', 'random'), (True, False), (True, False), ('epoch', 'end'))]
+    ('sum', 'mean', 'prob'), ('uniform', 'label', 'skip'), ('correct', 'all', 'random'), (True, False), (True, False), ('epoch', 'end', 'constant'))]
 
 
 @pytest.mark.parametrize('select', ['correct', 'all', 'random'])
@@ -135,7 +135,7 @@ def test_random_teachers_are_as_many_and_repeat():
 def test_ramp(ramp, last):
     w = [TKS(ramp=ramp).weight(e, 10) for e in range(10)]
     assert w[0] == 0 and w[-1] == pytest.approx(last) and np.allclose(np.diff(w), w[1])
-    assert TKS(ramp=ramp).weight(0, 1) == 0
+    assert TKS(ramp=ramp).weight(0, 1) == 0 and TKS(ramp='constant').weight(0, 1) == .7
 
 
 def test_paper_variant_changes_four_fields_and_reads_back():
