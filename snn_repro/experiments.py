@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TKS_RECIPE', 'ENOF_RECIPE', 'STATIC', 'EVENTS', 'ADAM', 'DATASETS', 'ARCHS', 'ENOF_ARCHS', 'METHODS', 'STANDINS',
-           'MINI_STILL', 'MINI_EVENTS', 'MINI_RECIPE', 'TIERS', 'Recipe', 'lr_at', 'Experiment', 'PaperData', 'CIFAR10',
-           'CIFAR100', 'ImageNet1k', 'CUB200', 'StanfordDogs', 'StanfordCars', 'DVSCIFAR10', 'NCaltech101', 'PaperArch',
-           'VGGSNN', 'ResNet19', 'SEWResNet19', 'SEWResNet18', 'SEWResNet34', 'SEWResNet50', 'EnofResNet20',
-           'EnofResNet19', 'EnofResNet34', 'PaperAugment', 'Strong', 'AutoAugmentCutout', 'RandomResizedCropFlip',
-           'Setting', 'tks_experiment', 'enof_experiment', 'mini', 'same', 'Tier', 'find_tier']
+           'MINI_STILL', 'MINI_EVENTS', 'MINI_RECIPE', 'TIERS', 'Recipe', 'lr_at', 'Experiment', 'PaperData',
+           'ImageNet1k', 'CUB200', 'StanfordDogs', 'StanfordCars', 'DVSCIFAR10', 'NCaltech101', 'PaperArch',
+           'SEWResNet19', 'SEWResNet18', 'SEWResNet34', 'SEWResNet50', 'EnofResNet20', 'EnofResNet34', 'PaperAugment',
+           'Strong', 'AutoAugmentCutout', 'RandomResizedCropFlip', 'Setting', 'tks_experiment', 'enof_experiment',
+           'mini', 'same', 'Tier', 'find_tier']
 
 # %% ../nbs/31_experiments.ipynb #a79bae32
 from dataclasses import dataclass, replace
@@ -19,9 +19,12 @@ from typing import Callable, ClassVar, Literal, NamedTuple
 from .augment import Augment, CropFlip, NoAugment
 from .data import Data, Digits, Split
 from .events import EventDigits
+from .images import CIFAR10, CIFAR100
 from .laf import LAF
 from .layers import Arch, SpikingNet
+from .models.resnet19 import EnofResNet19, ResNet19
 from .models.small import SmallResNet, SmallSEW, SmallVGG
+from .models.vgg import VGGSNN
 from .neurons import ENOF_LIF, TKS_LIF, Neuron, ReLU
 from .objectives import CE, KD, TET, Objective, check_objectives
 from .spec import Spec, UserError, check, variant
@@ -113,10 +116,6 @@ class PaperData(Data):
         raise UserError('this data set cannot be loaded yet', type(self).__name__, 'run its stand-in: --tier mini')
 
 @dataclass(frozen=True, kw_only=True)
-class CIFAR10(PaperData): still: ClassVar = True
-@dataclass(frozen=True, kw_only=True)
-class CIFAR100(PaperData): still: ClassVar = True
-@dataclass(frozen=True, kw_only=True)
 class ImageNet1k(PaperData): still: ClassVar = True
 @dataclass(frozen=True, kw_only=True)
 class CUB200(PaperData): still: ClassVar = True
@@ -137,10 +136,6 @@ class PaperArch(Arch):
         raise UserError('this net cannot be built yet', type(self).__name__, 'run its stand-in: --tier mini')
 
 @dataclass(frozen=True, kw_only=True)
-class VGGSNN(PaperArch): "TKS's net for events: eight convolutions."
-@dataclass(frozen=True, kw_only=True)
-class ResNet19(PaperArch): "TKS's post-activation net for CIFAR, with tdBN and two linear layers."
-@dataclass(frozen=True, kw_only=True)
 class SEWResNet19(PaperArch): "TKS's SEW net for CIFAR."
 @dataclass(frozen=True, kw_only=True)
 class SEWResNet18(PaperArch): "SEW with the ImageNet stem."
@@ -150,8 +145,6 @@ class SEWResNet34(PaperArch): "SEW with the ImageNet stem."
 class SEWResNet50(PaperArch): "SEW with the ImageNet stem and bottlenecks."
 @dataclass(frozen=True, kw_only=True)
 class EnofResNet20(PaperArch): "EnOF's wide net for CIFAR: deep stem, 64 to 512 channels."
-@dataclass(frozen=True, kw_only=True)
-class EnofResNet19(PaperArch): "EnOF's net for CIFAR with one linear layer."
 @dataclass(frozen=True, kw_only=True)
 class EnofResNet34(PaperArch): "EnOF's net for ImageNet."
 

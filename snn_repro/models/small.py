@@ -8,18 +8,18 @@ __all__ = ['conv_norm', 'check_size', 'check_widths', 'SmallVGG', 'Block', 'SEWB
 # %% ../../nbs/06_small.ipynb #b9c27f4a
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import nn
 
-from ..layers import Arch, Folded, SpikingNet
+from ..layers import Arch, Folded, SpikingNet, normalised
 from ..neurons import Neuron
 from ..spec import check
 
-# %% ../../nbs/06_small.ipynb #15103e81
-def conv_norm(c_in: int, c_out: int, kernel: int = 3) -> list[nn.Module]:
-    "A convolution that keeps the size, without bias, and its batch normalisation."
-    return [nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(c_out)]
+# %% ../../nbs/06_small.ipynb #d8ccbbee
+def conv_norm(c_in: int, c_out: int, norm: str, T: int, *before: nn.Module, kernel: int = 3) -> list[nn.Module]:
+    "What stands `before`, a convolution that keeps the size, without bias, and its normalisation: modules on [T,B,C,H,W]."
+    return normalised([*before, nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False)], c_out, norm, T)
 
 
 def check_size(arch, shape, halvings: int) -> tuple[int, int, int]:
@@ -44,6 +44,7 @@ class SmallVGG(Arch):
     RepAct takes the place of the last convolution's neuron.
     """
     channels: tuple[int, ...] = (8, 16, 32)
+    norm: Literal['bn', 'tebn'] = 'bn'
 
     def __post_init__(self):
         super().__post_init__()
@@ -52,12 +53,10 @@ class SmallVGG(Arch):
     def build(self, shape, classes, T):
         halvings = len(self.channels) - 1
         c, h, w = check_size(self, shape, halvings)
-        body = []
-        for a, b in pairwise(self.channels):
-            body += [self.neuron.build(), Folded(nn.AvgPool2d(2), *conv_norm(a, b))]
-        body += [self.read(), nn.Flatten(2)]
+        body = [m for a, b in pairwise(self.channels) for m in (self.neuron.build(), *conv_norm(a, b, self.norm, T, nn.AvgPool2d(2)))]
+        stem, *first = conv_norm(c, self.channels[0], self.norm, T)
         features = self.channels[-1] * (h >> halvings) * (w >> halvings)
-        return SpikingNet(Folded(*conv_norm(c, self.channels[0])), nn.Sequential(*body), nn.Linear(features, classes), T)
+        return SpikingNet(stem, nn.Sequential(*first, *body, self.read(), nn.Flatten(2)), nn.Linear(features, classes), T)
 
 # %% ../../nbs/06_small.ipynb #1a2e776d
 class Block(nn.Module):
@@ -65,12 +64,12 @@ class Block(nn.Module):
 
     With `halve` both sides see 2x2 averages. The shortcut is the identity, or a 1x1 convolution and norm where the shape changes.
     """
-    def __init__(self, c_in: int, c_out: int, halve: bool, neuron: Neuron, last: nn.Module):
+    def __init__(self, c_in: int, c_out: int, halve: bool, neuron: Neuron, last: nn.Module, norm: str = 'bn', T: int = 1):
         super().__init__()
         self.pool = Folded(nn.AvgPool2d(2)) if halve else nn.Identity()
-        self.branch = nn.Sequential(Folded(*conv_norm(c_in, c_out)), neuron.build(), Folded(*conv_norm(c_out, c_out)))
+        self.branch = nn.Sequential(*conv_norm(c_in, c_out, norm, T), neuron.build(), *conv_norm(c_out, c_out, norm, T))
         same = not halve and c_in == c_out
-        self.shortcut = nn.Identity() if same else nn.Sequential(Folded(*conv_norm(c_in, c_out, 1)))
+        self.shortcut = nn.Identity() if same else nn.Sequential(*conv_norm(c_in, c_out, norm, T, kernel=1))
         self.last = last
 
     def forward(self, x):
@@ -83,8 +82,8 @@ class SEWBlock(Block):
 
     A shortcut with a convolution ends in a neuron, so that spikes are added to spikes.
     """
-    def __init__(self, c_in: int, c_out: int, halve: bool, neuron: Neuron, last: nn.Module):
-        super().__init__(c_in, c_out, halve, neuron, last)
+    def __init__(self, c_in: int, c_out: int, halve: bool, neuron: Neuron, last: nn.Module, norm: str = 'bn', T: int = 1):
+        super().__init__(c_in, c_out, halve, neuron, last, norm, T)
         if isinstance(self.shortcut, nn.Sequential): self.shortcut.append(neuron.build())
 
     def forward(self, x):
@@ -101,6 +100,7 @@ class SmallResNet(Arch):
     kind: ClassVar[type[nn.Module]] = Block
     channels: tuple[int, ...] = (8, 16, 32)
     depth: int = 1
+    norm: Literal['bn', 'tebn'] = 'bn'
 
     def __post_init__(self):
         super().__post_init__()
@@ -112,10 +112,11 @@ class SmallResNet(Arch):
         c, h, w = check_size(self, shape, halvings)
         plan = [block for a, b in pairwise(self.channels) for block in [(a, b, True)] + [(b, b, False)] * (self.depth - 1)]
         last = [self.neuron.build() for _ in plan[1:]] + [self.read()]
-        blocks = [self.kind(*p, self.neuron, neuron) for p, neuron in zip(plan, last)]
-        body = nn.Sequential(self.neuron.build(), *blocks, nn.Flatten(2))
+        blocks = [self.kind(*p, self.neuron, neuron, self.norm, T) for p, neuron in zip(plan, last)]
+        stem, *first = conv_norm(c, self.channels[0], self.norm, T)
+        body = nn.Sequential(*first, self.neuron.build(), *blocks, nn.Flatten(2))
         features = self.channels[-1] * (h >> halvings) * (w >> halvings)
-        return SpikingNet(Folded(*conv_norm(c, self.channels[0])), body, nn.Linear(features, classes), T)
+        return SpikingNet(stem, body, nn.Linear(features, classes), T)
 
 # %% ../../nbs/06_small.ipynb #46220243
 @dataclass(frozen=True, kw_only=True)
