@@ -23,17 +23,23 @@ def parser() -> Parser:
     only = lambda v: v.add_argument('--only', nargs='+', metavar='ID', help='these tables and figures (see `list`)')
     name = lambda v: v.add_argument('experiment', metavar='EXPERIMENT', help='a name that `list ID` prints, or a config.json')
     out = lambda v: v.add_argument('--out', type=Path, metavar='DIR', help='folder of the runs (default: runs/TIER)')
+    root = lambda v: v.add_argument('--root', type=Path, default=Path('data'), metavar='DIR', help='folder of the data sets (default: data)')
 
     def changes(v):
         v.add_argument('--seed', type=int, help='default 0')
         v.add_argument('--variant', metavar='NAME', help='paper: as the text has it where the official code differs')
         v.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='change a value, e.g. recipe.epochs=5 or objective.0.peak=0.5')
 
-    verb(reproduce, tier, only, out, lambda v: v.add_argument('--workers', type=int, metavar='N', help='runs at a time (default: one a core)'),
+    def machine(v):
+        v.add_argument('--device', default='cpu', help='cpu (default), cuda, …')
+        v.add_argument('--threads', type=int, default=1, metavar='N', help='threads of torch (default 1: the same bytes whatever the cores)')
+        v.add_argument('--steps', type=int, metavar='N', help='only try the first N steps, and write nothing')
+
+    verb(reproduce, tier, only, out, root, lambda v: v.add_argument('--workers', type=int, metavar='N', help='runs at a time (default: one a core)'),
          lambda v: v.add_argument('--pack', type=Path, metavar='DIR', help='also write the finished runs as one packed folder'))
     verb(list_, lambda v: v.add_argument('id', nargs='?', metavar='ID', help='a table or figure: print its experiments'))
-    verb(show, name, tier, changes)
-    verb(run, name, tier, changes, out)
+    verb(show, name, tier, changes, lambda v: v.add_argument('--diff', metavar='NAME', help='only what this variant changes: paper'))
+    verb(run, name, tier, changes, out, root, machine)
     verb(report, tier, only, lambda v: v.add_argument('--runs', type=Path, metavar='DIR', help='folder of the runs (default: runs/TIER)'),
          lambda v: v.add_argument('--out', type=Path, metavar='DIR', help='folder of the page (default: reports/TIER)'))
     return p
@@ -46,7 +52,7 @@ def reproduce(a):
     from snn_repro.launch import launch
     check(a.workers is None or a.workers >= 1, f'--workers is {a.workers}', remedy='choose 1 or more')
     exhibits, tier, out = find(a.only), find_tier(a.tier), a.out or Path('runs')/a.tier
-    failures = launch(plan(exhibits, tier), out, a.workers)
+    failures = launch(plan(exhibits, tier), out, a.workers, a.root)
     if a.pack: pack_runs(exhibits, tier, out, a.pack)
     page(exhibits, tier, out, out/'report' if a.out else Path('reports')/a.tier)
     for f in failures: print(f'failed: {f.id}: {f.reason}', file=sys.stderr)
@@ -107,9 +113,11 @@ def show(a):
 
 def run(a):
     "train one experiment (and its teacher, if it has one) and print what came out"
-    from snn_repro.training import Runtime, fit
-    out = a.out or Path('runs')/a.tier
-    record = fit(chosen(a), out, Runtime(bar=True))
+    from snn_repro.training import Runtime, fit, trial
+    for name in ('threads', 'steps'): check(getattr(a, name) is None or getattr(a, name) >= 1, f'--{name} is {getattr(a, name)}', remedy='choose 1 or more')
+    e, out, runtime = chosen(a), a.out or Path('runs')/a.tier, Runtime(a.root, a.device, a.threads, bar=True)
+    if a.steps: return print(trial(e, a.steps, runtime).to_string(float_format='%.4f'))
+    record = fit(e, out, runtime)
     for k in ('top1', 'aurc'): print(f'{k:16} {record.metrics[k]:.4f}')
     print(f'Run: {out/record.id}')
 
