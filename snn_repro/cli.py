@@ -3,7 +3,7 @@ import argparse, json, shutil, sys
 from dataclasses import replace
 from pathlib import Path
 
-from snn_repro.spec import UserError, check, edit, flat, variant
+from snn_repro.spec import UserError, check, diff, edit, variant
 
 
 class Parser(argparse.ArgumentParser):
@@ -83,31 +83,37 @@ def list_(a):
         for e in EXHIBITS: print(f'{e.id:{width}}  {e.title}')
 
 
+def changed(e, name: str):
+    check(variant(e, name) != e, f'unknown variant {name!r}, or it changes nothing here', remedy='the one there is: paper, for TKS')
+    return variant(e, name)
+
+
 def chosen(a):
-    "The experiment that the arguments name, changed as they say."
+    "The paper's experiment that the arguments name (none for a file), and the one that they ask for."
     from snn_repro.exhibits import find_experiment
     from snn_repro.experiments import Experiment, find_tier
     from snn_repro.files import read_json
-    tier = find_tier(a.tier)
-    if a.experiment.endswith('.json'): e = Experiment.from_dict(read_json(a.experiment), a.experiment)
-    else: e = tier.scale(find_experiment(a.experiment))
-    if a.variant:
-        check(variant(e, a.variant) != e, f'unknown variant {a.variant!r}, or it changes nothing here', remedy='the one there is: paper, for TKS')
-        e = variant(e, a.variant)
+    row = None if a.experiment.endswith('.json') else find_experiment(a.experiment)
+    e = find_tier(a.tier).scale(row) if row else Experiment.from_dict(read_json(a.experiment), a.experiment)
+    if a.variant: e = changed(e, a.variant)
     for change in a.set:
         key, equals, text = change.partition('=')
         check(equals, f'--set {change}: expected KEY=VALUE')
         try: value = json.loads(text)
         except ValueError: value = text
         e = edit(e, key, value)
-    return e if a.seed is None else replace(e, seed=a.seed)
+    return row, e if a.seed is None else replace(e, seed=a.seed)
 
 
 def show(a):
-    "print an experiment: its id and every value of it"
-    e = chosen(a)
-    print(e.id)
-    for k, v in flat(e).items(): print(f'  {k:32} {v}')
+    "print an experiment: its id, every value of it, and where the value comes from"
+    from snn_repro.sources import as_text, sources
+    row, e = chosen(a)
+    if a.diff:
+        changes = diff(e, changed(e, a.diff))
+        return print('\n'.join(f'{k:32} {v} -> {w}' for k, (v, w) in changes.items()))
+    said = row and sources(e, row, f'ours: tier {a.tier}, or as asked for')
+    print(e.id, as_text(e, said, shutil.get_terminal_size((100, 24)).columns), sep='\n')
     if e.teacher: print(f'teacher: {e.teacher.id}')
 
 
@@ -115,7 +121,7 @@ def run(a):
     "train one experiment (and its teacher, if it has one) and print what came out"
     from snn_repro.training import Runtime, fit, trial
     for name in ('threads', 'steps'): check(getattr(a, name) is None or getattr(a, name) >= 1, f'--{name} is {getattr(a, name)}', remedy='choose 1 or more')
-    e, out, runtime = chosen(a), a.out or Path('runs')/a.tier, Runtime(a.root, a.device, a.threads, bar=True)
+    (_, e), out, runtime = chosen(a), a.out or Path('runs')/a.tier, Runtime(a.root, a.device, a.threads, bar=True)
     if a.steps: return print(trial(e, a.steps, runtime).to_string(float_format='%.4f'))
     record = fit(e, out, runtime)
     for k in ('top1', 'aurc'): print(f'{k:16} {record.metrics[k]:.4f}')

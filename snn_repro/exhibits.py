@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['EVENT_SETS', 'TEXT', 'FINE_GRAINED', 'ABLATION', 'CONTROLS', 'BASELINE', 'ENOF_SOURCE', 'CIFAR_STEPS',
-           'ENOF_EXHIBITS', 'TKS_TABLES', 'TKS_FIGURES', 'EXHIBITS', 'paper_table', 'numbers', 'Exhibit', 'cited_rows',
-           'table3_rows', 'table4_rows', 'ablation_rows', 'kind_of', 'enof_table_rows', 'method_rows', 'draw_table',
-           'draw_figure', 'enof_table', 'event_rows', 'seeds', 'plan', 'fill', 'find', 'names', 'find_experiment',
-           'pack_runs']
+           'ENOF_EXHIBITS', 'TKS_TABLES', 'TKS_FIGURES', 'EXHIBITS', 'paper_table', 'numbers', 'Exhibit',
+           'line_experiment', 'cited_rows', 'table3_rows', 'table4_rows', 'ablation_rows', 'kind_of', 'enof_table_rows',
+           'method_rows', 'draw_table', 'draw_figure', 'enof_table', 'event_rows', 'seeds', 'plan', 'fill', 'find',
+           'names', 'find_experiment', 'pack_runs']
 
 # %% ../nbs/43_exhibits.ipynb #f9a08f22
 import csv, re
@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import Callable, NamedTuple
 
 from . import figures, tables
-from .experiments import CIFAR10, CIFAR100, DVSCIFAR10, Experiment, ImageNet1k, Tier, enof_experiment, tks_experiment
+from .experiments import OTHERS, CIFAR10, CIFAR100, DVSCIFAR10, Experiment, ImageNet1k, Tier, enof_experiment, tks_experiment
 from .spec import check
 from .tables import Row
 
@@ -42,16 +42,20 @@ class Exhibit(NamedTuple):
     seeds: int = 8
     features: bool = False
 
-# %% ../nbs/43_exhibits.ipynb #e0343fdd
+# %% ../nbs/43_exhibits.ipynb #cc222162
 EVENT_SETS = ('DVS-CIFAR10', 'NCALTECH101')
 
+def line_experiment(d: dict) -> tuple[Experiment | None, str]:
+    "The experiment of a line of TKS's table 1 or 2, and a note: its own lines, and methods of other papers that our parts can express."
+    if d['ref'] == 'Ours': return tks_experiment(d['dataset'], d['architecture'], d['method']), ''
+    if d['method'].removesuffix('*') not in OTHERS: return None, 'cited by TKS'
+    return tks_experiment(d['dataset'], d['architecture'], d['method'], int(d['T'])), 'cited by TKS; ours: its part in TKS\'s setting'
+
 def cited_rows(name: str) -> list[Row]:
-    "Tables 1 and 2: the paper's own lines become experiments, the cited ones print the paper's number."
+    "Tables 1 and 2: the paper's own lines and the cited ones, which print the paper's number where we have no experiment."
     def row(d):
-        ours = d['ref'] == 'Ours'
-        labels = {'dataset': d['dataset'], 'method': d['method'] + ('' if ours else f' {d["ref"]}'), 'architecture': d['architecture'], 'T': d['T']}
-        return Row(labels, numbers(top1=d['acc']), tks_experiment(d['dataset'], d['architecture'], d['method']) if ours else None,
-                   '' if ours else 'cited by TKS')
+        labels = {'dataset': d['dataset'], 'method': d['method'] + ('' if d['ref'] == 'Ours' else f' {d["ref"]}'), 'architecture': d['architecture'], 'T': d['T']}
+        return Row(labels, numbers(top1=d['acc']), *line_experiment(d))
     return [row(d) for d in paper_table(name)]
 
 TEXT = 'TKS (text)'
@@ -95,7 +99,7 @@ def enof_table_rows(data, dataset: str, table: str, cited: str, steps: tuple) ->
     """A comparison table: the methods that TKS's `table` cites for the set it calls `cited`, then EnOF's rows. `steps` lists
     (architecture, T) of our rows; a reported number is put beside the row it belongs to, or stands alone if its T is uncertain."""
     columns = lambda method, kind, arch, T: {'method': method, 'type': kind, 'architecture': arch, 'T': T}
-    others = [Row(columns(f'{d["method"]} {d["ref"]}', kind_of(d['method']), d['architecture'], d['T']), numbers(top1=d['acc']), None, 'cited by TKS')
+    others = [Row(columns(f'{d["method"]} {d["ref"]}', kind_of(d['method']), d['architecture'], d['T']), numbers(top1=d['acc']), *line_experiment(d))
               for d in paper_table(table) if d['dataset'] == cited and d['ref'] != 'Ours']
     known = {(d['architecture'], d['T']): d for d in paper_table('enof_reported') if d['dataset'] == dataset}
     sure = lambda d: f'secondary: {d["source"]}; {d["remark"]}'
