@@ -1,9 +1,25 @@
-"""Published archives: what a data set is made of, where it comes from, and getting it safely onto the disk."""
+"""Published archives: what a data set is made of, where it comes from, and getting it safely onto the disk.
+
+Nothing that a stranger's file says is believed: a download counts by its published checksum, an archive's
+members by the bytes that come out of it. What is fetched or unpacked is whole or absent.
+"""
+import gzip, hashlib, http.client, lzma, os, shutil, tarfile, urllib.error, urllib.parse, urllib.request, zipfile, zlib
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+
+from tqdm import tqdm
+
+from snn_repro.files import PART, make_folder, readable_errors
+from snn_repro.spec import UserError, check
+
+BLOCK = 1 << 20
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError,
+          RuntimeError, ValueError)
 
 
 class Archive(NamedTuple):
-    "A published file: its name, the MD5 its authors or torchvision publish (or None), its size in bytes (or None), and where copies lie."
+    "A published file: its name, its published MD5 (or None), its size in bytes (or None), and where copies of it lie."
     name: str
     md5: str | None = None
     size: int | None = None
@@ -18,3 +34,140 @@ class About(NamedTuple):
     size: str
     archives: tuple[Archive, ...]
     place: str
+
+
+def md5(path) -> str:
+    "The MD5 of a file, in hexadecimal. It tells damage and mix-ups, not malice; it is what the authors of data sets publish."
+    with readable_errors(path), open(path, 'rb') as f:
+        return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def fetch(archive: Archive, folder) -> Path:
+    """The archive in `folder`, downloaded from the first of its `urls` that delivers the published bytes.
+
+    The bytes go into a `.part` file that a later call, or the next mirror, continues; it gets its name once its sum is right.
+    Raises `UserError` when no mirror delivers, when no checksum is published, or when the file there is another one.
+    """
+    target = Path(folder)/archive.name
+    by_hand = f'download it by hand{f" from {archive.urls[0]}" if archive.urls else ""} and put it there'
+    if target.exists():
+        check(archive.md5 is None or md5(target) == archive.md5, 'is not the published file (its MD5 differs)', str(target),
+              'move or remove it, and it is fetched')
+        return target
+    check(archive.urls and archive.md5, 'has no address and published checksum to be fetched by', str(target), by_hand)
+    part, failures = target.with_name(target.name + PART), []
+    make_folder(folder)
+    for url in archive.urls:
+        try:
+            resumed = _download(url, part, archive)
+            if resumed and md5(part) != archive.md5:   # the beginning may be another mirror's
+                part.unlink()
+                _download(url, part, archive)
+            if md5(part) == archive.md5:
+                with readable_errors(target): os.replace(part, target)
+                return target
+            part.unlink()
+            reason = 'its MD5 is wrong'
+        except (OSError, http.client.HTTPException) as e: reason = str(getattr(e, 'reason', e)).lower() or type(e).__name__
+        failures.append(f'{urllib.parse.urlparse(url).netloc}: {reason}')
+    raise UserError(f'could not be fetched ({"; ".join(failures)})', str(target), by_hand)
+
+
+def _download(url: str, part: Path, archive: Archive) -> bool:
+    "Bytes of `url` into `part`, behind those it has if the server can do that; whether it could. Raises `OSError` when the server fails."
+    have = part.stat().st_size if part.exists() else 0
+    ask = {'User-Agent': 'snn-repro'} | ({'Range': f'bytes={have}-'} if have else {})
+    try: answer = urllib.request.urlopen(urllib.request.Request(url, headers=ask), timeout=30)
+    except urllib.error.HTTPError as e:
+        if e.code != 416 or not have: raise
+        part.unlink()   # nothing comes after what is there
+        return _download(url, part, archive)
+    with answer:
+        resumed = bool(have) and answer.status == 206 and answer.headers.get('Content-Range', '').startswith(f'bytes {have}-')
+        start = have if resumed else 0
+        length = answer.headers.get('Content-Length', '')
+        total = start + int(length) if length.isdigit() else archive.size
+        with readable_errors(part): out = open(part, 'ab' if resumed else 'wb')
+        with out, tqdm(desc=archive.name, initial=start, total=total, unit='B', unit_scale=True, disable=None) as bar:
+            while block := answer.read(BLOCK):
+                with readable_errors(part): out.write(block)
+                bar.update(len(block))
+                if archive.size and out.tell() > archive.size: raise OSError('it sends more than the published size')
+            at = out.tell()
+    if total and at < total: raise OSError(f'the connection ended after {at} of {total} bytes')
+    return resumed
+
+
+class _Member(NamedTuple):
+    name: str
+    is_folder: bool
+    size: int
+    open: object
+
+
+def _tar_members(tar: tarfile.TarFile, beside: Path):
+    for m in tar:
+        tarfile.data_filter(m, str(beside))   # absolute names, names that lead outside, devices: FilterError
+        if not (m.isreg() or m.isdir()): raise tarfile.TarError(f'{m.name!r} is a link')
+        yield _Member(m.name, m.isdir(), m.size, lambda: tar.extractfile(m))
+    for _ in range(1024):   # to the end of the packed file, where its own checksum is compared
+        if not tar.fileobj.read(BLOCK): break
+
+
+def _zip_members(file: zipfile.ZipFile):
+    for m in file.infolist():
+        kind = m.external_attr >> 28   # the file type of Unix, 0 where the archive was made elsewhere
+        if kind not in (0, 4, 8): raise zipfile.BadZipFile(f'{m.filename!r} is a link or a device')
+        yield _Member(m.filename, m.is_dir(), m.file_size, lambda: file.open(m))
+
+
+def _unpack(members, beside: Path, archive: Path, max_bytes: int, max_files: int):
+    "Write the members under `beside`, counting what really comes out."
+    written, remedy = 0, 'do not use it: it is not what a data set looks like'
+    for n, m in enumerate(tqdm(members, desc=archive.name, unit=' files', disable=None)):
+        path = PurePosixPath(m.name)
+        check(not path.is_absolute() and '..' not in path.parts and '\\' not in m.name and ':' not in m.name,
+              f'member {m.name!r} leads outside the folder', str(archive), remedy)
+        check(n < max_files, f'has more than {max_files} files', str(archive), remedy)
+        check(written + m.size <= max_bytes, f'unpacks to more than {max_bytes} bytes', str(archive), remedy)
+        if m.is_folder: (beside/path).mkdir(parents=True, exist_ok=True)
+        else:
+            (beside/path).parent.mkdir(parents=True, exist_ok=True)
+            with m.open() as source, open(beside/path, 'xb') as out:
+                while block := source.read(BLOCK):
+                    written += len(block)
+                    check(written <= max_bytes, f'unpacks to more than {max_bytes} bytes', str(archive), remedy)
+                    out.write(block)
+
+
+@contextmanager
+def _damage(archive: Path):
+    "Whatever a broken or lying archive makes the readers raise, as one line."
+    try: yield
+    except DAMAGE as e:
+        reason = (str(e) or type(e).__name__).splitlines()[0].rstrip(':')
+        raise UserError(f'is damaged, cut short or not to be trusted ({reason})', str(archive), 'remove it and fetch it again') from e
+
+
+def extract(archive, folder, inner: str = '', max_bytes: int = 1 << 38, max_files: int = 2_000_000) -> Path:
+    """The contents of a .tar(.gz, .bz2, .xz) or .zip as `folder`; of `inner`, only what the archive has in that folder.
+
+    Unpacked beside it and then renamed, so `folder` is whole or absent; where it is there, nothing is done. Raises `UserError`
+    for an archive that is damaged or cut short, has links, devices or names that lead outside, or exceeds the limits.
+    """
+    archive, folder = Path(archive), Path(folder)
+    if folder.exists(): return folder
+    beside = folder.with_name(folder.name + PART)
+    shutil.rmtree(beside, ignore_errors=True)   # what an interrupted call left
+    with readable_errors(archive), open(archive, 'rb'): pass
+    make_folder(beside)
+    try:
+        with readable_errors(beside), _damage(archive):
+            if zipfile.is_zipfile(archive):
+                with zipfile.ZipFile(archive) as f: _unpack(_zip_members(f), beside, archive, max_bytes, max_files)
+            else:
+                with tarfile.open(archive) as f: _unpack(_tar_members(f, beside), beside, archive, max_bytes, max_files)
+            check((beside/inner).is_dir(), f'has no folder {inner!r}', str(archive), 'is it the right archive?')
+            os.replace(beside/inner, folder)
+    finally: shutil.rmtree(beside, ignore_errors=True)
+    return folder

@@ -5,18 +5,17 @@
 # %% auto #0
 __all__ = ['TKS_RECIPE', 'ENOF_RECIPE', 'STATIC', 'EVENTS', 'ADAM', 'DATASETS', 'ARCHS', 'ENOF_ARCHS', 'ENOF_SETTINGS', 'METHODS',
            'OTHERS', 'STANDINS', 'MINI_STILL', 'MINI_EVENTS', 'MINI_RECIPE', 'TIERS', 'Recipe', 'lr_at', 'Experiment',
-           'PaperData', 'ImageNet1k', 'CUB200', 'StanfordDogs', 'StanfordCars', 'Setting', 'tks_experiment',
-           'enof_experiment', 'mini', 'same', 'Tier', 'find_tier']
+           'Setting', 'tks_experiment', 'enof_experiment', 'mini', 'same', 'Tier', 'find_tier']
 
 # %% ../nbs/31_experiments.ipynb #a79bae32
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import Callable, ClassVar, Literal, NamedTuple
+from typing import Callable, Literal, NamedTuple
 
 from .augment import Augment, CropFlip, NoAugment
-from .data import Data, Digits, Split
+from .data import Data, Digits
 from .events import EventDigits
+from .folders import CUB200, ImageNet1k, StanfordCars, StanfordDogs
 from .images import CIFAR10, CIFAR100
 from .laf import LAF
 from .layers import Arch
@@ -25,11 +24,11 @@ from .models.resnet20 import EnofResNet20, EnofResNet34
 from .models.sew import SEWResNet18, SEWResNet19, SEWResNet34, SEWResNet50
 from .models.small import SmallResNet, SmallSEW, SmallVGG
 from .models.vgg import VGGSNN
-from .neurons import ENOF_LIF, TKS_LIF, Neuron, ReLU
+from .neurons import ENOF_LIF, ReLU
 from .objectives import CE, KD, TET, Objective, check_objectives
 from .policies import AutoAugmentCutout, CropFlipRotate, FlipRoll, RandomResizedCropFlip, Strong
 from .recordings import DVSCIFAR10, NCaltech101
-from .spec import Spec, UserError, check, variant
+from .spec import Spec, check, variant
 from .tks import TKS
 
 # %% ../nbs/31_experiments.ipynb #e48c4f9b
@@ -110,23 +109,7 @@ class Experiment(Spec):
 @lru_cache(maxsize=None)
 def _key(e: Experiment) -> str: return e.digest()
 
-# %% ../nbs/31_experiments.ipynb #a3035d9f
-@dataclass(frozen=True, kw_only=True)
-class PaperData(Data):
-    "A data set of the papers, named so that rows can be written; it cannot be loaded yet."
-    def load(self, root: Path | None, seed: int, T: int) -> Split:
-        raise UserError('this data set cannot be loaded yet', type(self).__name__, 'run its stand-in: --tier mini')
-
-@dataclass(frozen=True, kw_only=True)
-class ImageNet1k(PaperData): still: ClassVar = True
-@dataclass(frozen=True, kw_only=True)
-class CUB200(PaperData): still: ClassVar = True
-@dataclass(frozen=True, kw_only=True)
-class StanfordDogs(PaperData): still: ClassVar = True
-@dataclass(frozen=True, kw_only=True)
-class StanfordCars(PaperData): still: ClassVar = True
-
-# %% ../nbs/31_experiments.ipynb #3f7c73ed
+# %% ../nbs/31_experiments.ipynb #3f2c910c
 class Setting(NamedTuple):
     "What a TKS table's data set brings along."
     data: Data
@@ -149,7 +132,7 @@ DATASETS = {
     'StanfordCars': Setting(StanfordCars(), 4, STATIC, RandomResizedCropFlip()),
 }
 
-# %% ../nbs/31_experiments.ipynb #ad94c428
+# %% ../nbs/31_experiments.ipynb #7dbcb854
 ARCHS = {'ResNet19': ResNet19(), 'ResNet-19': ResNet19(), 'SEW-ResNet-19': SEWResNet19(), 'VGG-SNN': VGGSNN(),
          'Spiking-ResNet-34': EnofResNet34(norm='tdbn'), 'SEW-ResNet-18': SEWResNet18(), 'SEW-ResNet-34': SEWResNet34(), 'SEW-ResNet-50': SEWResNet50()}
 ENOF_ARCHS = {'ResNet-20': EnofResNet20(neuron=ENOF_LIF), 'ResNet-19': EnofResNet19(neuron=ENOF_LIF), 'ResNet-34': EnofResNet34(neuron=ENOF_LIF)}
@@ -161,7 +144,7 @@ METHODS = {'Baseline': (CE(),), 'LS': (CE(smoothing=0.1),), 'TET': (TET(),), 'TK
            'KD': (CE(), KD()), 'L_AF': (CE(), LAF())}
 OTHERS = {'STBP-tdBN': (CE(),), 'SEW ResNet': (CE(),), 'TET': (TET(),), 'TEBN': (CE(),)}
 
-# %% ../nbs/31_experiments.ipynb #b3b6410d
+# %% ../nbs/31_experiments.ipynb #a70c14ce
 def tks_experiment(dataset: str, arch: str, method: str, T: int | None = None) -> Experiment:
     """A row of TKS's tables by its printed labels. A star on the method means the strong augmentation, on CIFAR only; ` (text)` the variant
     `paper`. `T`: steps, if not the data set's."""
@@ -178,7 +161,7 @@ def enof_experiment(data: Data, arch: str, T: int, method: str = 'Baseline', rep
     return Experiment(data=data, arch=replace(ENOF_ARCHS[arch], readout='relu' if repact else 'lif'), T=T, objective=METHODS[method], init=init,
                       augment=augment, recipe=recipe)
 
-# %% ../nbs/31_experiments.ipynb #525666eb
+# %% ../nbs/31_experiments.ipynb #d6c737d8
 STANDINS = {VGGSNN: SmallVGG, ResNet19: SmallResNet, EnofResNet19: SmallResNet, EnofResNet20: SmallResNet, EnofResNet34: SmallResNet,
             SEWResNet19: SmallSEW, SEWResNet18: SmallSEW, SEWResNet34: SmallSEW, SEWResNet50: SmallSEW}
 MINI_STILL, MINI_EVENTS = Digits(canvas=12, size=10, noise=0.05), EventDigits(canvas=12, size=10)

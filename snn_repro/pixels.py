@@ -12,7 +12,6 @@ import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 
 # %% ../nbs/27_pixels.ipynb #5b0f5315
 def each(p, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -24,7 +23,7 @@ def invert(x: torch.Tensor) -> torch.Tensor:
     return 255 - x
 
 def posterize(x: torch.Tensor, bits) -> torch.Tensor:
-    "The upper `bits` (0–8) of each byte, the others 0; `ImageOps.posterize`. Pillow once took 0 bits too, which is black, and now refuses it."
+    "The upper `bits` of each byte, the others 0; `ImageOps.posterize`. 0 bits are black here; Pillow once had that and now refuses it."
     return x & ((255 << (8 - each(bits, x, torch.int32))) & 255).to(torch.uint8)
 
 def solarize(x: torch.Tensor, threshold) -> torch.Tensor:
@@ -86,7 +85,7 @@ def contrast(x: torch.Tensor, factor) -> torch.Tensor:
 
 # %% ../nbs/27_pixels.ipynb #50c0b749
 def smooth(x: torch.Tensor) -> torch.Tensor:
-    "Each inner pixel's mean with its neighbours, itself five times; `ImageFilter.SMOOTH`. The margin stays, and so do pictures below 3 × 3."
+    "Each inner pixel's mean with its neighbours, itself five times; `ImageFilter.SMOOTH`. The margin stays, as do pictures below 3 × 3."
     if min(x.shape[-2:]) < 3: return x
     v, y = x.int(), x.clone()
     rows = v[..., :-2, :] + v[..., 1:-1, :] + v[..., 2:, :]
@@ -135,7 +134,7 @@ def affine(x: torch.Tensor, matrix: torch.Tensor, fill=0, resample: Literal['nea
     """Pictures [B,C,H,W] looked at through `matrix` (float64 [B,2,3], from places in the new picture to places in the old, in pixels).
 
     `fill`: a number, or one for each channel, for what lies outside. 'nearest' takes any dtype, the others bytes. As Pillow's
-    `Image.transform(size, AFFINE, …)`, in its order of operations; for 'nearest' as its rotations and shears (a pure enlargement steps otherwise there).
+    `Image.transform(size, AFFINE, …)`, in its order of operations; for 'nearest' as in its rotations and shears.
     """
     B, C, H, W = x.shape
     j, i = torch.arange(W, device=x.device, dtype=torch.double)[None], torch.arange(H, device=x.device, dtype=torch.double)[:, None]

@@ -16,17 +16,17 @@ from ..layers import Arch, Folded, NORMS, SpikingNet, normalised
 from ..neurons import Neuron
 from ..spec import check
 
-# %% ../../nbs/02_vgg.ipynb #153f9d4e
+# %% ../../nbs/02_vgg.ipynb #ebf82800
 def conv3(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
     "A 3x3 convolution without bias, padded so that stride 1 keeps the size."
     return nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
 
-
+# %% ../../nbs/02_vgg.ipynb #ba1f4280
 def normed(norm: str, neuron: Neuron, T: int) -> Callable[..., list[nn.Module]]:
     "`normalised` for one net: tdBN with its neuron's threshold (1 for ReLU), TEBN with its T."
     return partial(normalised, norm=norm, T=T, v_threshold=getattr(neuron, 'v_threshold', 1.))
 
-
+# %% ../../nbs/02_vgg.ipynb #af825117
 def check_net(arch, norm: str):
     "Refuse an unknown `norm`, and `channels` that no net can be made of."
     where = type(arch).__name__
@@ -38,14 +38,15 @@ def check_size(arch, shape, halvings: int) -> tuple[int, int, int]:
     "`shape` (C,H,W), or a `UserError` if an image has not a pixel left after so many halvings."
     c, h, w = shape
     least = 2 ** halvings
-    check(min(h, w) >= least, f'images of {h}x{w} are too small', type(arch).__name__, f'it halves them {halvings} times: {least}x{least} or more')
+    check(min(h, w) >= least, f'images of {h}x{w} are too small', type(arch).__name__,
+          f'it halves them {halvings} times: {least}x{least} or more')
     return c, h, w
 
-# %% ../../nbs/02_vgg.ipynb #132f885f
+# %% ../../nbs/02_vgg.ipynb #47aaae18
 @dataclass(frozen=True, kw_only=True)
 class VGGSNN(Arch):
-    """TKS's net for events (official TKS code, vgg_snn.py): 3x3 convolutions without bias, each with a norm and a neuron, and 2x2 average pooling
-    after every second neuron; the last map is flattened. Features [T,B,D], D = 4608 for 48x48.
+    """TKS's net for events (official TKS code, vgg_snn.py): 3x3 convolutions without bias, each with a norm and a neuron,
+    and 2x2 average pooling after every second neuron; the last map is flattened. Features [T,B,D], D = 4608 for 48x48.
 
     RepAct takes the place of the last convolution's neuron, before the pooling. `norm`: plain batch normalisation, tdBN or TEBN.
     Raises `UserError` for an odd number of `channels`, and in `build` for images that cannot be halved so often.
@@ -56,21 +57,23 @@ class VGGSNN(Arch):
     def __post_init__(self):
         super().__post_init__()
         check_net(self, self.norm)
-        check(len(self.channels) % 2 == 0, f'{len(self.channels)} channels', type(self).__name__, 'an even number: two convolutions to a pooling')
+        check(len(self.channels) % 2 == 0, f'{len(self.channels)} channels', type(self).__name__,
+              'an even number: two convolutions to a pooling')
 
     def build(self, shape, classes, T):
         halvings = len(self.channels) // 2
         c, h, w = check_size(self, shape, halvings)
-        norm, pool = normed(self.norm, self.neuron, T), nn.AvgPool2d(2)
+        norm = normed(self.norm, self.neuron, T)
         stem, *body = norm([conv3(c, self.channels[0])], self.channels[0])
         for i in range(1, len(self.channels)):
             before, width = self.channels[i-1:i+1]
-            body += [self.neuron.build(), *norm([*([] if i % 2 else [pool]), conv3(before, width)], width)]
-        body += [self.read(), Folded(pool, nn.Flatten())]
+            pool = [] if i % 2 else [nn.AvgPool2d(2)]
+            body += [self.neuron.build(), *norm([*pool, conv3(before, width)], width)]
+        body += [self.read(), Folded(nn.AvgPool2d(2), nn.Flatten())]
         features = self.channels[-1] * (h >> halvings) * (w >> halvings)
         return SpikingNet(stem, nn.Sequential(*body), nn.Linear(features, classes), T)
 
-
+# %% ../../nbs/02_vgg.ipynb #280e293a
 @dataclass(frozen=True, kw_only=True)
 class ThinVGG(VGGSNN):
     "NOT a net of the papers: `VGGSNN` with widths of 16 to 64, for CPUs."

@@ -1,0 +1,327 @@
+"The published layouts of still-image sets, on real data where there is some, and every way in which they can be broken."
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import loadmat, savemat
+from torchvision import datasets, transforms
+
+from snn_repro import folders
+from snn_repro.data import check_split, manifest
+from snn_repro.folders import CUB200, Files, Folder, ImageNet1k, StanfordCars, StanfordDogs, decode, read_tree
+from snn_repro.images import CIFAR10, CIFAR100, Images, Npz, by_class, canonical, cifar_images, part, pixel_stats
+from snn_repro.draws import stream
+from snn_repro.spec import Spec, UserError
+
+
+def said(f, *args, **kw):
+    with pytest.raises(UserError) as e: f(*args, **kw)
+    assert '\n' not in str(e.value) and e.value.where
+    return str(e.value)
+
+
+def noise(n, *shape, seed=0): return np.random.default_rng(seed).integers(0, 256, (n, *shape), np.uint8)
+
+
+def npz(path, **change):
+    a = dict(x_train=noise(30, 8, 8, 3), y_train=np.arange(30) % 3, x_test=noise(9, 8, 8, 3, seed=1), y_test=np.arange(9) % 3) | change
+    np.savez(path, **{k: v for k, v in a.items() if v is not None})
+    return a
+
+
+# Arrays
+
+@pytest.mark.parametrize('view', [lambda x: x, lambda x: x.transpose(0, 3, 1, 2), lambda x: x[..., :1], lambda x: x[..., 0]])
+def test_npz_in_any_order_of_axes(tmp_path, view):
+    x = noise(30, 8, 8, 3)
+    npz(tmp_path/'images.npz', x_train=view(x), x_test=view(noise(9, 8, 8, 3, seed=1)))
+    split = Npz().load(tmp_path, 0, 4)
+    c = split.train.shape[0]
+    assert torch.equal(split.train.x, torch.from_numpy(x.transpose(0, 3, 1, 2)[:, :c])) and split.classes == ('0', '1', '2')
+    check_split(split, 'npz')
+    ready = split.train.ready(split.train.x)
+    assert ready.mean((0, 2, 3)).abs().max() < 1e-4 and (ready.std((0, 2, 3)) - 1).abs().max() < 1e-2
+
+
+def test_pixel_stats_are_the_moments():
+    x = noise(5, 3, 8, 8)
+    mean, std = pixel_stats(x)
+    assert np.allclose(mean, x.mean((0, 2, 3))) and np.allclose(std, x.std((0, 2, 3))) and pixel_stats(x * 0) == ((0,) * 3, (1,) * 3)
+
+
+@pytest.mark.parametrize('change, word', [
+    (dict(x_train=None), 'x_train'), (dict(x_train=np.zeros((30, 8, 8, 3), np.float32)), 'float32'),
+    (dict(x_train=noise(30, 8, 8, 4)), '4'),
+    (dict(x_train=noise(30, 8)), 'shape'), (dict(y_train=np.arange(29) % 3), '29 labels'), (dict(y_test=np.arange(9) % 4), 'outside 0–2'),
+    (dict(y_train=np.zeros(30)), 'float64'), (dict(y_train=np.zeros((30, 1), int)), '[30, 1]'),
+    (dict(x_test=noise(9, 9, 9, 3)), 'one size'),
+    (dict(x_train=np.array([{'a': 1}] * 30, object)), 'read'), (dict(y_train=np.arange(30) % 3 - 1), 'outside'),
+    (dict(x_train=noise(2, 8, 8, 3), y_train=np.array([0, 2])), '2 training samples for 3 classes'),
+    (dict(y_train=np.arange(30) % 2 * 2, y_test=np.ones(9, int)), 'no training sample'),
+    (dict(x_test=noise(0, 8, 8, 3), y_test=np.zeros(0, int)), 'N > 0')])
+def test_bad_arrays_are_told_in_one_line(tmp_path, change, word):
+    npz(tmp_path/'images.npz', **change)
+    assert word in said(Npz().load, tmp_path, 0, 4)
+
+
+def test_a_file_that_is_no_npz(tmp_path):
+    for content in (b'', b'PK\3\4 nothing', b'\x93NUMPY', pickle.dumps([1, 2, 3])):
+        (tmp_path/'images.npz').write_bytes(content)
+        assert 'images.npz' in said(Npz().load, tmp_path, 0, 4)
+    assert 'images.npz' in said(Npz(path='no/images.npz').load, tmp_path, 0, 4) and '--root' in said(Npz().load, None, 0, 4)
+
+
+# Subsets
+
+def test_a_subset_has_as_many_of_each_class_and_keeps_its_validation(tmp_path):
+    npz(tmp_path/'images.npz')
+    sizes = ((None, None), (5, 2), (3, 2))
+    full, some, few = (Npz(valid_per_class=2, train_per_class=n, test_per_class=t).load(tmp_path, 3, 4) for n, t in sizes)
+    for split, train, test in ((full, 8, 3), (some, 5, 2), (few, 3, 2)):
+        assert [np.bincount(s.y).tolist() for s in split[:3]] == [[train] * 3, [2] * 3, [test] * 3]
+        assert torch.equal(split.valid.x, full.valid.x)
+    def images(s): return {x.numpy().tobytes() for x in s.x}
+    assert images(few.train) < images(some.train) < images(full.train) and not images(full.train) & images(full.valid)
+    assert not torch.equal(few.train.x, Npz(valid_per_class=2, train_per_class=3).load(tmp_path, 4, 4).train.x)
+
+
+def test_too_many_are_refused(tmp_path):
+    npz(tmp_path/'images.npz')
+    assert '11 images of each class' in said(Npz(train_per_class=9, valid_per_class=2).load, tmp_path, 0, 4)
+    assert 'asked for' in said(Npz(test_per_class=4).load, tmp_path, 0, 4)
+    for bad in (dict(train_per_class=0), dict(valid_per_class=-1), dict(test_per_class=0)): said(CIFAR10, **bad)
+    said(Folder, size=4)
+    a, b, c = by_class(np.arange(30) % 3, (2, 3, None), stream(0, 'x'))
+    assert sorted([*a, *b, *c]) == list(range(30))
+
+
+def test_settings_go_to_json_and_back():
+    for d in (CIFAR10(train_per_class=5), CIFAR100(), Npz(path='a.npz'), Folder(path='b', size=64), ImageNet1k(), CUB200(), StanfordDogs(),
+              StanfordCars()):
+        assert Spec.from_dict(d.to_dict()) == d and d.still and isinstance(d, Images)
+
+
+# CIFAR
+
+def official(root, arrays, fine=False, shuffled=True):
+    "Write CIFAR in its authors' layout: pickled rows of 3,072 bytes, in another order."
+    home = root/('cifar-100-python' if fine else 'cifar-10-batches-py')
+    home.mkdir()
+    key, p = ('fine_labels', 'labels')[not fine], np.random.default_rng(0).permutation(len(arrays['y_train']))
+    def rows(x, y): return {'data': x.transpose(0, 3, 1, 2).reshape(len(x), -1), key: y.tolist()}
+    batches = {'train': p} if fine else {f'data_batch_{i + 1}': q for i, q in enumerate(np.array_split(p, 5))}
+    for name, q in batches.items(): (home/name).write_bytes(pickle.dumps(rows(arrays['x_train'][q], arrays['y_train'][q])))
+    (home/('test' if fine else 'test_batch')).write_bytes(pickle.dumps(rows(arrays['x_test'], arrays['y_test'])))
+    names = {('fine_label_names' if fine else 'label_names'): [str(c) for c in arrays['classes']]}
+    (home/('meta' if fine else 'batches.meta')).write_bytes(pickle.dumps(names))
+
+
+def toy_cifar(cls, monkeypatch):
+    k = 100 if cls is CIFAR100 else 10
+    a = dict(x_train=noise(5 * k, 32, 32, 3), y_train=np.arange(5 * k) % k,
+             x_test=noise(2 * k, 32, 32, 3, seed=1), y_test=np.arange(2 * k) % k,
+             classes=np.array([f'c{i:02}' for i in range(k)]))
+    digests = tuple(canonical(a[f'x_{p}'].transpose(0, 3, 1, 2), a[f'y_{p}'])[1] for p in ('train', 'test'))
+    monkeypatch.setattr(cls, 'digests', digests)
+    return a
+
+
+@pytest.mark.parametrize('cls', [CIFAR10, CIFAR100])
+def test_cifar_is_the_same_from_every_form(tmp_path, monkeypatch, cls):
+    a = toy_cifar(cls, monkeypatch)
+    (tmp_path/'one').mkdir(); (tmp_path/'two').mkdir()
+    p = np.random.default_rng(5).permutation(len(a['y_train']))
+    np.savez(tmp_path/'one'/f'{cls.stem}.npz', **a | dict(x_train=a['x_train'][p], y_train=a['y_train'][p]))
+    official(tmp_path/'two', a, fine=cls is CIFAR100)
+    assert 'not the published ones' in said(cls().load, tmp_path/'two', 0, 4)   # torchvision's sums
+    monkeypatch.setattr('torchvision.datasets.cifar.check_integrity', lambda *a: True)
+    one, two = (cls(valid_per_class=1).load(tmp_path/w, 0, 4) for w in ('one', 'two'))
+    assert one.classes == two.classes and len(one.classes) == (100 if cls is CIFAR100 else 10)
+    for s, t in zip(one[:3], two[:3]):
+        assert torch.equal(s.x, t.x) and torch.equal(s.y, t.y) and s.mean == t.mean and s.shape == (3, 32, 32)
+
+
+def test_one_false_pixel_or_label_is_found(tmp_path, monkeypatch):
+    a = toy_cifar(CIFAR10, monkeypatch)
+    np.savez(tmp_path/'cifar10.npz', **a)
+    CIFAR10().load(tmp_path, 0, 4)
+    for k, at in (('x_train', (7, 5, 5, 1)), ('y_test', (0,))):
+        b = a | {k: a[k].copy()}
+        b[k][at] += 1
+        np.savez(tmp_path/'cifar10.npz', **b)
+        assert 'not those of CIFAR10' in said(CIFAR10().load, tmp_path, 0, 4)
+    (tmp_path/'cifar10.npz').unlink()
+    assert 'data prepare CIFAR10' in said(CIFAR10().load, tmp_path, 0, 4)
+
+
+def test_real_cifar10(real):
+    home = real('cifar10')
+    cifar_images.cache_clear()
+    split = CIFAR10(valid_per_class=100).load(home, 0, 4)
+    assert [len(s) for s in split[:3]] == [49000, 1000, 10000] and split.classes[3] == 'cat' and split.train.x.dtype == torch.uint8
+    check_split(split, 'CIFAR10')
+    assert (split.train.y.diff() >= 0).all() and set(np.bincount(split.train.y)) == {4900}
+    assert torch.tensor(split.train.mean).isclose(split.train.x.float().mean((0, 2, 3)), atol=.5).all()
+    small = CIFAR10(train_per_class=50, test_per_class=10).load(home, 1, 4)
+    assert len(small.train) == 500 and len(small.test) == 100 and small.valid.y.numel() == 0
+    cifar_images.cache_clear()
+
+
+# Files
+
+@pytest.fixture
+def pictures(tmp_path):
+    for p, n in (('train', 4), ('test', 2)):
+        for c in ('cat', 'ant', 'bee'):
+            (tmp_path/'images'/p/c).mkdir(parents=True)
+            for i in range(n): Image.fromarray(noise(1, 30 + i, 50 - i, 3, seed=i)[0]).save(tmp_path/'images'/p/c/f'{i}.png')
+    return tmp_path
+
+
+def test_a_batch_is_what_torchvision_makes_of_it(pictures):
+    split = Folder(size=28).load(pictures, 0, 4)
+    assert split.classes == ('ant', 'bee', 'cat') and split.train.names[:2] == ('train/ant/0.png', 'train/ant/1.png')
+    check_split(split, 'Folder')
+    library = datasets.ImageFolder(pictures/'images'/'train')
+    assert [c for _, c in library.samples] == split.train.y.tolist() and library.classes == list(split.classes)
+    index = torch.tensor([7, 1, 11])
+    to_tensor = transforms.PILToTensor()
+    x, y = split.train.batch(index)
+    view = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(28), to_tensor])
+    assert all(torch.equal(a, view(library[i][0])) for a, i in zip(x, index)) and y.tolist() == [1, 0, 2]
+    x, _ = split.train.batch(index, lambda n, h, w: (n, 2 * n, h // 2, w // 3))
+    for n, i in enumerate(index):
+        image = library[i][0]
+        box = transforms.functional.resized_crop(image, n, 2 * n, image.height // 2, image.width // 3, (28, 28))
+        assert torch.equal(x[n], to_tensor(box))
+
+
+def test_subsets_of_files_carry_their_names(pictures):
+    split = Folder(size=16, train_per_class=2, valid_per_class=1).load(pictures, 0, 4)
+    assert len(split.train.names) == len(split.train) == 6 and not set(split.train.names) & set(split.valid.names)
+    assert split.train.batch(torch.arange(6))[0].shape == (6, 3, 16, 16) and len(manifest(split).splitlines()) == 6 + 3 + 6
+    whole = Folder(size=16).load(pictures, 0, 4).train
+    i = whole.names.index(split.train.names[3])
+    assert torch.equal(split.train.batch(torch.tensor([3]))[0], whole.batch(torch.tensor([i]))[0]) and part(whole, np.arange(12)) is whole
+
+
+def test_every_mode_of_image_becomes_rgb(tmp_path):
+    for mode in ('1', 'L', 'P', 'RGB', 'RGBA', 'CMYK', 'I;16'):
+        file = tmp_path/f'{mode[0]}{len(mode)}.{"jpg" if mode == "CMYK" else "png"}'
+        Image.new(mode, (20, 30), 1 if mode != 'RGB' else (1, 2, 3)).save(file)
+        assert decode(file, 16).shape == (3, 16, 16)
+
+
+def test_broken_folders_are_told_in_one_line(pictures):
+    home = pictures/'images'
+    (home/'test'/'dog').mkdir()
+    assert "'dog'" in said(Folder().load, pictures, 0, 4)
+    (home/'test'/'dog').rmdir(); (home/'train'/'dog').mkdir()
+    assert 'no image' in said(Folder().load, pictures, 0, 4)
+    (home/'train'/'dog').rmdir()
+    assert 'no folders of classes' in said(Folder(path='nowhere').load, pictures, 0, 4)
+    file = home/'train'/'ant'/'0.png'
+    source = Folder(size=16).load(pictures, 0, 4).train
+    for content in (b'', b'text', file.read_bytes()[:200]):
+        file.write_bytes(content)
+        assert 'cannot be decoded' in said(source.batch, torch.tensor([0]))
+    file.unlink()
+    assert '0.png' in said(source.batch, torch.tensor([0]))
+
+
+def test_the_order_is_not_the_disks(pictures, monkeypatch):
+    walk, want = folders.os.walk, read_tree(pictures/'images')
+    monkeypatch.setattr(folders.os, 'walk', lambda *a, **k: [(d, s, n[::-1]) for d, s, n in [*walk(*a, **k)][::-1]])
+    assert read_tree(pictures/'images') == want
+
+
+# Published layouts
+
+def test_imagenet(pictures, monkeypatch):
+    assert 'not there' in said(ImageNet1k().load, pictures, 0, 4)
+    (pictures/'images').rename(pictures/'imagenet'); (pictures/'imagenet'/'test').rename(pictures/'imagenet'/'val')
+    assert '12 training images, not 1281167' in said(ImageNet1k().load, pictures, 0, 4)
+    monkeypatch.setattr(ImageNet1k, 'numbers', (12, 6, 3))
+    split = ImageNet1k(size=32).load(pictures, 0, 4)
+    assert split.test.names[0] == 'val/ant/0.png' and isinstance(split.test, Files) and split.test.shape == (3, 32, 32)
+
+
+def test_cub(tmp_path, monkeypatch):
+    home = tmp_path/'CUB_200_2011'
+    names = [f'00{k + 1}.Bird_{k}/Bird_{i}.jpg' for k in range(3) for i in range(4)]
+    for n in names:
+        (home/'images'/n).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (30, 40)).save(home/'images'/n)
+    def write(name, values): (home/f'{name}.txt').write_text(''.join(f'{i + 1} {v}\n' for i, v in enumerate(values)))
+    write('images', names); write('classes', ['001.Bird_0', '002.Bird_1', '003.Bird_2'])
+    write('image_class_labels', [i // 4 + 1 for i in range(12)]); write('train_test_split', [1, 0, 1, 0] * 3)
+    assert '6 training images, not 5994' in said(CUB200().load, tmp_path, 0, 4)
+    monkeypatch.setattr(CUB200, 'numbers', (6, 6, 3))
+    split = CUB200(size=16).load(tmp_path, 0, 4)
+    assert split.train.names == tuple(f'images/{n}' for n in names[::2]) and split.test.y.tolist() == [0, 0, 1, 1, 2, 2]
+    (home/'images'/names[5]).unlink()
+    assert 'listed but not there · 1 such of 12' in said(CUB200().load, tmp_path, 0, 4)
+    write('image_class_labels', [4] * 12)
+    assert 'classes.txt has not' in said(CUB200().load, tmp_path, 0, 4)
+    write('train_test_split', [1] * 11)
+    assert 'different images' in said(CUB200().load, tmp_path, 0, 4)
+    (home/'classes.txt').write_bytes(b'\xff\xfe')
+    assert 'classes.txt' in said(CUB200().load, tmp_path, 0, 4)
+
+
+def cells(values): return np.array([[v] for v in values], object)
+
+
+@pytest.mark.parametrize('lists', ['', 'lists'])
+def test_dogs(tmp_path, monkeypatch, lists):
+    home = tmp_path/'StanfordDogs'
+    names = [f'n0{k}-Dog_{k}/n0{k}_{i}.jpg' for k in range(3) for i in range(3)]
+    for n in names:
+        (home/'Images'/n).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (30, 40)).save(home/'Images'/n)
+    (home/lists).mkdir(exist_ok=True)
+    for name, of in (('train_list.mat', [0, 1, 3, 4, 6, 7]), ('test_list.mat', [2, 5, 8])):
+        savemat(home/lists/name, {'file_list': cells([names[i] for i in of]), 'annotation_list': cells([names[i][:-4] for i in of]),
+                                  'labels': np.array([[i // 3 + 1] for i in of], np.uint8)})
+    monkeypatch.setattr(StanfordDogs, 'numbers', (6, 3, 3))
+    split = StanfordDogs(size=16).load(tmp_path, 0, 4)
+    assert split.classes == ('Dog_0', 'Dog_1', 'Dog_2') and split.train.y.tolist() == [0, 0, 1, 1, 2, 2]
+    assert split.test.names[1] == f'Images/{names[5]}'
+    (home/lists/'test_list.mat').write_bytes(b'MATLAB 5.0 MAT-file, cut short')
+    assert 'test_list.mat' in said(StanfordDogs().load, tmp_path, 0, 4)
+
+
+def annotations(names, labels):
+    kinds = [(k, object) for k in ('bbox_x1', 'bbox_y1', 'bbox_x2', 'bbox_y2', 'class', 'fname')]
+    rows = [tuple(np.array([[v]], np.uint8) for v in (1, 1, 9, 9, k)) + (np.array([n]),) for n, k in zip(names, labels)]
+    return {'annotations': np.array([rows], dtype=kinds).reshape(1, -1)}
+
+
+def test_real_cars_in_the_official_layout(real, tmp_path, monkeypatch):
+    "Real photographs and the devkit's real names of classes; the lists that the sample lacks are written as the devkit has them."
+    given = real('cars')/'stanford_cars_10cls'
+    rows = [line.split() for line in (given/'labels.txt').read_text().splitlines()][::8]
+    home = tmp_path/'stanford_cars'
+    for i, (name, _) in enumerate(rows):
+        to = home/('cars_test' if i % 3 == 0 else 'cars_train')/name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.symlink_to(given/'cars_train'/name)
+    (home/'devkit').mkdir()
+    meta = loadmat(given/'devkit'/'cars_meta.mat')
+    savemat(home/'devkit'/'cars_meta.mat', {'class_names': meta['class_names']})
+    tests, trains = rows[::3], [r for i, r in enumerate(rows) if i % 3]
+    savemat(home/'devkit'/'cars_train_annos.mat', annotations(*zip(*((n, int(k)) for n, k in trains))))
+    savemat(home/'cars_test_annos_withlabels.mat', annotations(*zip(*((n, int(k)) for n, k in tests))))
+    assert 'not 8144' in said(StanfordCars().load, tmp_path, 0, 4)
+    monkeypatch.setattr(StanfordCars, 'numbers', (len(trains), len(tests), 196))
+    train, test, classes = StanfordCars(size=64).read(tmp_path)
+    library = datasets.StanfordCars(tmp_path, split='test')
+    assert list(classes) == library.classes and [c for _, c in library._samples] == test.y.tolist()
+    view = transforms.Compose([transforms.Resize(73), transforms.CenterCrop(64), transforms.PILToTensor()])
+    x, y = test.batch(torch.arange(4))
+    assert all(torch.equal(a, view(library[i][0])) for i, a in enumerate(x)) and train.batch(torch.tensor([0]))[0].float().std() > 10
+    assert 'training samples for 196 classes' in said(StanfordCars().load, tmp_path, 0, 4)
+    savemat(home/'devkit'/'cars_train_annos.mat', {'other': 1})
+    assert 'annotations' in said(StanfordCars().load, tmp_path, 0, 4)
