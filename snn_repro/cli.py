@@ -1,9 +1,8 @@
 "The command line: one verb, one call. What it cannot do it says in one line."
-import argparse, json, shutil, sys
-from dataclasses import replace
+import argparse, shutil, sys
 from pathlib import Path
 
-from snn_repro.spec import UserError, check, diff, edit, variant
+from snn_repro.spec import UserError, check, diff
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,6 +39,8 @@ def parser() -> Parser:
     verb(list_, lambda v: v.add_argument('id', nargs='?', metavar='ID', help='a table or figure: print its experiments'))
     verb(show, name, tier, changes, lambda v: v.add_argument('--diff', metavar='NAME', help='only what this variant changes: paper'))
     verb(run, name, tier, changes, out, root, machine)
+    verb(data, lambda v: v.add_argument('action', choices=['list', 'check', 'prepare']), lambda v: v.add_argument('name', nargs='?', metavar='NAME'), root,
+         lambda v: v.add_argument('--frames', type=int, default=10, metavar='T', help='prepare: frames a recording (default 10)'))
     verb(report, tier, only, lambda v: v.add_argument('--runs', type=Path, metavar='DIR', help='folder of the runs (default: runs/TIER)'),
          lambda v: v.add_argument('--out', type=Path, metavar='DIR', help='folder of the page (default: reports/TIER)'))
     return p
@@ -83,36 +84,30 @@ def list_(a):
         for e in EXHIBITS: print(f'{e.id:{width}}  {e.title}')
 
 
-def changed(e, name: str):
-    check(variant(e, name) != e, f'unknown variant {name!r}, or it changes nothing here', remedy='the one there is: paper, for TKS')
-    return variant(e, name)
+def data(a):
+    "data sets: list them; check NAME, whether yours is whole; prepare NAME, fetch and unpack it, and make frames of recordings"
+    from snn_repro.shelf import check_set, prepare_set, shelf_table
+    from snn_repro.tables import to_text
+    if a.action == 'list': return print(to_text(shelf_table(a.root), shutil.get_terminal_size((100, 24)).columns))
+    check(a.name, f'data {a.action}: which one?', remedy=f'snn-repro data {a.action} NAME; `snn-repro data list` names them')
+    print('\n'.join(check_set(a.name, a.root) if a.action == 'check' else prepare_set(a.name, a.root, a.frames)))
 
 
 def chosen(a):
-    "The paper's experiment that the arguments name (none for a file), and the one that they ask for."
-    from snn_repro.exhibits import find_experiment
-    from snn_repro.experiments import Experiment, find_tier
-    from snn_repro.files import read_json
-    row = None if a.experiment.endswith('.json') else find_experiment(a.experiment)
-    e = find_tier(a.tier).scale(row) if row else Experiment.from_dict(read_json(a.experiment), a.experiment)
-    if a.variant: e = changed(e, a.variant)
-    for change in a.set:
-        key, equals, text = change.partition('=')
-        check(equals, f'--set {change}: expected KEY=VALUE')
-        try: value = json.loads(text)
-        except ValueError: value = text
-        e = edit(e, key, value)
-    return row, e if a.seed is None else replace(e, seed=a.seed)
+    from snn_repro.exhibits import asked
+    from snn_repro.experiments import find_tier
+    return asked(a.experiment, find_tier(a.tier), a.variant, a.set, a.seed)
 
 
 def show(a):
     "print an experiment: its id, every value of it, and where the value comes from"
+    from snn_repro.exhibits import as_variant
     from snn_repro.sources import as_text, sources
     row, e = chosen(a)
     if a.diff:
-        changes = diff(e, changed(e, a.diff))
+        changes = diff(e, as_variant(e, a.diff))
         return print('\n'.join(f'{k:32} {v} -> {w}' for k, (v, w) in changes.items()))
-    said = row and sources(e, row, f'ours: tier {a.tier}, or as asked for')
+    said = row and sources(e, row, 'as asked for' if a.tier == 'paper' else f'ours: tier {a.tier}, or as asked for')
     print(e.id, as_text(e, said, shutil.get_terminal_size((100, 24)).columns), sep='\n')
     if e.teacher: print(f'teacher: {e.teacher.id}')
 

@@ -7,10 +7,10 @@ __all__ = ['EVENT_SETS', 'TEXT', 'FINE_GRAINED', 'ABLATION', 'CONTROLS', 'BASELI
            'ENOF_EXHIBITS', 'TKS_TABLES', 'TKS_FIGURES', 'EXHIBITS', 'paper_table', 'numbers', 'Exhibit',
            'line_experiment', 'cited_rows', 'table3_rows', 'table4_rows', 'ablation_rows', 'kind_of', 'enof_table_rows',
            'method_rows', 'draw_table', 'draw_figure', 'enof_table', 'event_rows', 'seeds', 'plan', 'fill', 'find',
-           'names', 'find_experiment', 'pack_runs']
+           'names', 'find_experiment', 'as_variant', 'asked', 'pack_runs']
 
-# %% ../nbs/43_exhibits.ipynb #f9a08f22
-import csv, re
+# %% ../nbs/43_exhibits.ipynb #70606527
+import csv, json, re
 from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
@@ -18,7 +18,8 @@ from typing import Callable, NamedTuple
 
 from . import figures, tables
 from .experiments import OTHERS, CIFAR10, CIFAR100, DVSCIFAR10, Experiment, ImageNet1k, Tier, enof_experiment, tks_experiment
-from .spec import check
+from .files import read_json
+from .spec import check, edit, variant
 from .tables import Row
 
 # %% ../nbs/43_exhibits.ipynb #dec11b1f
@@ -229,7 +230,27 @@ def _near(name, known):
     from difflib import get_close_matches
     return ''.join(f'did you mean {n}? ' for n in get_close_matches(name, known, 1))
 
-# %% ../nbs/43_exhibits.ipynb #49bb4cb9
+# %% ../nbs/43_exhibits.ipynb #e6f9ba39
+def as_variant(e: Experiment, name: str) -> Experiment:
+    "`e` as that variant. Raises `UserError` where it changes nothing."
+    check(variant(e, name) != e, f'unknown variant {name!r}, or it changes nothing here', remedy='the one there is: paper, for TKS')
+    return variant(e, name)
+
+def asked(name: str, tier: Tier, as_paper: str | None = None, changes=(), seed: int | None = None) -> tuple[Experiment | None, Experiment]:
+    """The paper's experiment `name` (None for a config.json), and the one asked for: scaled to `tier`, as the variant `as_paper`,
+    with `changes` such as 'recipe.epochs=5', for `seed`."""
+    row = None if name.endswith('.json') else find_experiment(name)
+    e = tier.scale(row) if row else Experiment.from_dict(read_json(name), name)
+    if as_paper: e = as_variant(e, as_paper)
+    for change in changes:
+        key, equals, text = change.partition('=')
+        check(equals, f'--set {change}: expected KEY=VALUE')
+        try: value = json.loads(text)
+        except ValueError: value = text
+        e = edit(e, key, value)
+    return row, e if seed is None else replace(e, seed=seed)
+
+# %% ../nbs/43_exhibits.ipynb #2000ed78
 def pack_runs(exhibits, tier: Tier, runs, path):
     "Write the finished runs that `exhibits` need in `tier`, teachers included, as one packed folder (chapter 32)."
     from snn_repro.runs import Runs, pack

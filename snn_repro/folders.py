@@ -85,6 +85,7 @@ ENDINGS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.w
 def read_tree(home: Path, train: str = 'train', test: str = 'test') -> Listing:
     "The images in the folders <train>/<class> and <test>/<class> at any depth; classes count in the order of their names."
     def files(part):
+        check((home/part).is_dir(), 'there is no such folder', str(home/part), f'{train}/<class>/… and {test}/<class>/… are needed')
         found = {}
         for folder, _, names in os.walk(home/part, followlinks=True):
             place = Path(folder).relative_to(home)

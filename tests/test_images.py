@@ -221,7 +221,7 @@ def test_broken_folders_are_told_in_one_line(pictures):
     (home/'test'/'dog').rmdir(); (home/'train'/'dog').mkdir()
     assert 'no image' in said(Folder().load, pictures, 0, 4)
     (home/'train'/'dog').rmdir()
-    assert 'no folders of classes' in said(Folder(path='nowhere').load, pictures, 0, 4)
+    assert 'no such folder' in said(Folder(path='nowhere').load, pictures, 0, 4)
     file = home/'train'/'ant'/'0.png'
     source = Folder(size=16).load(pictures, 0, 4).train
     for content in (b'', b'text', file.read_bytes()[:200]):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import resnet34
 
+from nets import build, ids, same_chance
 from snn_repro.layers import NORMS, Arch, TDBN, TEBN
 from snn_repro.models.resnet20 import EnofResNet20, EnofResNet20ThreeStage, EnofResNet34, ThinResNet20, outline, plan
 from snn_repro.neurons import ENOF_LIF, TKS_LIF, LIFNode, ReLU, lif
@@ -15,19 +16,6 @@ from snn_repro.spec import UserError
 THIN = [ThinResNet20(neuron=ENOF_LIF), EnofResNet20ThreeStage(channels=(4, 8, 16)),
         EnofResNet34(channels=(4, 8, 12, 16), depths=(2, 1, 2, 1))]
 FULL = [EnofResNet20(), EnofResNet20ThreeStage(), EnofResNet34()]
-ids = lambda a: type(a).__name__ if isinstance(a, Arch) else str(a)
-
-
-@pytest.fixture(autouse=True)
-def _same_chance():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
-
-
-def build(arch, shape=(3, 32, 32), classes=7, T=2, seed=0):
-    torch.manual_seed(seed)
-    return arch.build(shape, classes, T)
 
 
 def settle(net, x):

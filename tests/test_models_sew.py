@@ -10,6 +10,7 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from spikingjelly.activation_based.model import sew_resnet
 from torch import nn
 
+from nets import build, ids, same_chance
 from snn_repro.layers import NORMS, Arch, TDBN, TEBN
 from snn_repro.models.sew import (SEWBlock, SEWResNet18, SEWResNet19, SEWResNet34, SEWResNet50, ThinSEWResNet18, ThinSEWResNet19,
                                   from_spikingjelly, load_spikingjelly, sew_block, spikingjelly_names, to_spikingjelly)
@@ -20,19 +21,6 @@ from snn_repro.spec import UserError
 SAME = LIF(surrogate=ATan())
 FULL = {SEWResNet18: sew_resnet.sew_resnet18, SEWResNet34: sew_resnet.sew_resnet34, SEWResNet50: sew_resnet.sew_resnet50}
 THIN = [ThinSEWResNet19(), ThinSEWResNet18(), SEWResNet50(channels=(4, 4, 8, 8), depths=(2, 1, 1, 1))]
-ids = lambda a: type(a).__name__ if isinstance(a, Arch) else str(a)
-
-
-@pytest.fixture(autouse=True)
-def _same_chance():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
-
-
-def build(arch, shape=(3, 32, 32), classes=7, T=2, seed=0):
-    torch.manual_seed(seed)
-    return arch.build(shape, classes, T)
 
 
 def theirs_of(p, fire):
