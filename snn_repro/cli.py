@@ -24,22 +24,25 @@ def parser() -> Parser:
     out = lambda v: v.add_argument('--out', type=Path, metavar='DIR', help='folder of the runs (default: runs/TIER)')
     root = lambda v: v.add_argument('--root', type=Path, default=Path('data'), metavar='DIR', help='folder of the data sets (default: data)')
 
+    edits = lambda v: v.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='change a value, e.g. recipe.epochs=5 or objective.0.peak=0.5')
+
     def changes(v):
         v.add_argument('--seed', type=int, help='default 0')
         v.add_argument('--variant', metavar='NAME', help='paper: as the text has it where the official code differs')
-        v.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='change a value, e.g. recipe.epochs=5 or objective.0.peak=0.5')
+        edits(v)
+
+    device = lambda v: v.add_argument('--device', default='cpu', help='cpu (default), cuda, …')
 
     def machine(v):
-        v.add_argument('--device', default='cpu', help='cpu (default), cuda, …')
         v.add_argument('--threads', type=int, default=1, metavar='N', help='threads of torch (default 1: the same bytes whatever the cores)')
         v.add_argument('--steps', type=int, metavar='N', help='only try the first N steps, and write nothing')
 
-    verb(reproduce, tier, only, out, root, lambda v: v.add_argument('--workers', type=int, metavar='N', help='runs at a time (default: one a core)'),
+    verb(reproduce, tier, only, out, root, device, lambda v: v.add_argument('--workers', type=int, metavar='N', help='runs at a time (default: one a core; one on a GPU)'),
          lambda v: v.add_argument('--pack', type=Path, metavar='DIR', help='also write the finished runs as one packed folder'))
     verb(list_, lambda v: v.add_argument('id', nargs='?', metavar='ID', help='a table or figure: print its experiments'))
     verb(show, name, tier, changes, lambda v: v.add_argument('--diff', metavar='NAME', help='only what this variant changes: paper'))
-    verb(run, name, tier, changes, out, root, machine)
-    verb(data, lambda v: v.add_argument('action', choices=['list', 'check', 'prepare']), lambda v: v.add_argument('name', nargs='?', metavar='NAME'), root,
+    verb(run, name, tier, changes, out, root, device, machine)
+    verb(data, lambda v: v.add_argument('action', choices=['list', 'check', 'prepare']), lambda v: v.add_argument('name', nargs='?', metavar='NAME'), root, edits,
          lambda v: v.add_argument('--frames', type=int, default=10, metavar='T', help='prepare: frames a recording (default 10)'))
     verb(report, tier, only, lambda v: v.add_argument('--runs', type=Path, metavar='DIR', help='folder of the runs (default: runs/TIER)'),
          lambda v: v.add_argument('--out', type=Path, metavar='DIR', help='folder of the page (default: reports/TIER)'))
@@ -53,7 +56,7 @@ def reproduce(a):
     from snn_repro.launch import launch
     check(a.workers is None or a.workers >= 1, f'--workers is {a.workers}', remedy='choose 1 or more')
     exhibits, tier, out = find(a.only), find_tier(a.tier), a.out or Path('runs')/a.tier
-    failures = launch(plan(exhibits, tier), out, a.workers, a.root)
+    failures = launch(plan(exhibits, tier), out, a.workers or (None if a.device == 'cpu' else 1), a.root, a.device)
     if a.pack: pack_runs(exhibits, tier, out, a.pack)
     page(exhibits, tier, out, out/'report' if a.out else Path('reports')/a.tier)
     for f in failures: print(f'failed: {f.id}: {f.reason}', file=sys.stderr)
@@ -90,7 +93,7 @@ def data(a):
     from snn_repro.tables import to_text
     if a.action == 'list': return print(to_text(shelf_table(a.root), shutil.get_terminal_size((100, 24)).columns))
     check(a.name, f'data {a.action}: which one?', remedy=f'snn-repro data {a.action} NAME; `snn-repro data list` names them')
-    print('\n'.join(check_set(a.name, a.root) if a.action == 'check' else prepare_set(a.name, a.root, a.frames)))
+    print('\n'.join(check_set(a.name, a.root) if a.action == 'check' else prepare_set(a.name, a.root, a.frames, a.set)))
 
 
 def chosen(a):
@@ -116,7 +119,8 @@ def run(a):
     "train one experiment (and its teacher, if it has one) and print what came out"
     from snn_repro.training import Runtime, fit, trial
     for name in ('threads', 'steps'): check(getattr(a, name) is None or getattr(a, name) >= 1, f'--{name} is {getattr(a, name)}', remedy='choose 1 or more')
-    (_, e), out, runtime = chosen(a), a.out or Path('runs')/a.tier, Runtime(a.root, a.device, a.threads, bar=True)
+    row, e = chosen(a)
+    out, runtime = a.out or Path('runs')/(a.tier if row else 'own'), Runtime(a.root, a.device, a.threads, bar=True)
     if a.steps: return print(trial(e, a.steps, runtime).to_string(float_format='%.4f'))
     record = fit(e, out, runtime)
     for k in ('top1', 'aurc'): print(f'{k:16} {record.metrics[k]:.4f}')

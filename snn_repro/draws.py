@@ -26,8 +26,8 @@ def hash64(*words):
     for w in words: h = mix64(h + (np.atleast_1d(np.asarray(w, np.int64)).astype(np.uint64) + np.uint64(1)) * GOLDEN)
     return h
 
-# %% ../nbs/20_draws.ipynb #56fae6f8
-_ORDER, _UNIFORMS = 0, 1
+# %% ../nbs/20_draws.ipynb #18c25e90
+_ORDER, _UNIFORMS, _BALANCED = 0, 1, 2
 
 def uniforms(seed: int, epoch: int, index: torch.Tensor, k: int) -> torch.Tensor:
     """`k` numbers in [0, 1) for every sample in `index` (LongTensor [B]): float32 [B, k], on the CPU.
@@ -42,11 +42,11 @@ def order(seed: int, epoch: int, n: int) -> torch.Tensor:
     "The order in which an epoch visits `n` samples: a permutation of 0 … n-1, LongTensor [n]."
     return torch.from_numpy(np.argsort(hash64(_ORDER, seed, epoch, np.arange(n)), kind='stable').astype(np.int64))
 
-# %% ../nbs/20_draws.ipynb #ebc172a8
+# %% ../nbs/20_draws.ipynb #2d724015
 def balanced(seed: int, epoch: int, y: torch.Tensor) -> torch.Tensor:
     "`len(y)` samples drawn with replacement, each class of the labels `y` (LongTensor [n]) equally often on average: LongTensor [n]."
     classes, y = y.unique(), y.numpy()
-    u = uniforms(seed, epoch, torch.arange(len(y)), 2).double().numpy()
+    u = (hash64(_BALANCED, seed, epoch, np.arange(len(y))[:, None], np.arange(2)) >> np.uint64(40)) * 2.0 ** -24
     by_class, sizes = np.argsort(y, kind='stable'), np.bincount(y)[classes.numpy()]
     first = np.cumsum(sizes) - sizes
     c = (u[:, 0] * len(classes)).astype(int)

@@ -148,15 +148,20 @@ OTHERS = {'STBP-tdBN': (CE(),), 'SEW ResNet': (CE(),), 'TET': (TET(),), 'TEBN': 
 def tks_experiment(dataset: str, arch: str, method: str, T: int | None = None) -> Experiment:
     """A row of TKS's tables by its printed labels. A star on the method means the strong augmentation, on CIFAR only; ` (text)` the variant
     `paper`. `T`: steps, if not the data set's."""
-    s, name = DATASETS[dataset], method.removesuffix('*').removesuffix(' (text)')
+    name = method.removesuffix('*').removesuffix(' (text)')
+    for label, known in ((dataset, DATASETS), (arch, ARCHS), (name, METHODS | OTHERS)):
+        check(label in known, f'unknown label {label!r}', 'tks_experiment', 'the tables have: ' + ', '.join(known))
+    s = DATASETS[dataset]
     plain = s.augment == Strong() and not method.endswith('*')
     objective = tuple(s.tks if isinstance(o, TKS) else o for o in (METHODS | OTHERS)[name])
     net = replace(ARCHS[arch], norm='tebn') if name == 'TEBN' else ARCHS[arch]
-    e = Experiment(data=s.data, arch=net, T=T or s.T, objective=objective, augment=CropFlip(pad=4) if plain else s.augment, recipe=s.recipe)
+    e = Experiment(data=s.data, arch=net, T=s.T if T is None else T, objective=objective, augment=CropFlip(pad=4) if plain else s.augment, recipe=s.recipe)
     return variant(e, 'paper') if ' (text)' in method else e
 
 def enof_experiment(data: Data, arch: str, T: int, method: str = 'Baseline', repact: bool = False, init: str = 'fresh') -> Experiment:
     "A row of EnOF's tables. Source of the recipe: the first author's public MPBN code; EnOF's own text was not to be had."
+    for label, known in ((arch, ENOF_ARCHS), (method, METHODS), (type(data).__name__, [d.__name__ for d in ENOF_SETTINGS])):
+        check(label in known, f'unknown label {label!r}', 'enof_experiment', 'there are: ' + ', '.join(known))
     augment, recipe = ENOF_SETTINGS[type(data)]
     return Experiment(data=data, arch=replace(ENOF_ARCHS[arch], readout='relu' if repact else 'lif'), T=T, objective=METHODS[method], init=init,
                       augment=augment, recipe=recipe)

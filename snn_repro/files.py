@@ -6,7 +6,7 @@ from pathlib import Path
 from snn_repro.spec import UserError, check
 
 SEAL, PART = 'done.json', '.part'
-FORBIDDEN, OCCUPIED = 'choose a folder you may write to with --out', 'a file stands where a folder is needed: choose another folder with --out'
+FORBIDDEN, OCCUPIED = 'choose a folder you may write to', 'a file stands where a folder is needed: choose another folder'
 REMEDIES = {errno.ENOSPC: 'free some space and start again: what was finished is kept', errno.EPERM: FORBIDDEN, errno.EACCES: FORBIDDEN,
             errno.EROFS: FORBIDDEN, errno.ENOTDIR: OCCUPIED, errno.EEXIST: OCCUPIED}
 

@@ -29,23 +29,23 @@ class Failure(NamedTuple):
     reason: str
 
 
-def launch(experiments, out, workers: int | None = None, root: Path | None = None) -> list[Failure]:
+def launch(experiments, out, workers: int | None = None, root: Path | None = None, device: str = 'cpu') -> list[Failure]:
     """Run what is not finished yet of `experiments` (teachers first, as `exhibits.plan` orders them) into folders under `out`,
-    one thread and one run at a time in each of `workers` processes (default: the cores this process may use). `root`: folder of data sets.
+    one thread and one run at a time in each of `workers` processes (default: the cores this process may use). `root`: folder of data sets; `device`: where all train.
     Raises `UserError` before anything is trained if `out` cannot be written or holds a changed run, or if a data set or net cannot be had;
     Ctrl-C leaves finished runs intact."""
     out = make_folder(out)
     write(out/'plan.jsonl', ''.join(e.to_json() + '\n' for e in experiments))
     left = [e for e in experiments if open_run(out/e.id) is None]
     if not left: return []
-    for e in {(type(e.data), type(e.arch)): e for e in left}.values(): preflight(e, root)
+    for e in {(e.data, e.arch, e.T, e.augment, e.recipe.batch): e for e in reversed(left)}.values(): preflight(e, root)
     workers = min(workers or len(os.sched_getaffinity(0)), len(left))
     done = len(experiments) - len(left)
     print(f'{len(left)} runs to do, {done} done before, {workers} at a time.')
     failures, teachers = [], {e.teacher.id for e in experiments if e.teacher}
     with tqdm(total=len(left), unit='run', disable=None) as bar, _Pool(workers) as pool:
         for stage in ([e for e in left if e.id in teachers], [e for e in left if e.id not in teachers]):
-            failures += pool.finish(stage, out, root, bar)
+            failures += pool.finish(stage, out, Runtime(root, device), bar)
     return failures
 
 
@@ -67,8 +67,8 @@ class _Pool:
             if v is None: del os.environ[k]
             else: os.environ[k] = v
 
-    def finish(self, experiments, out: Path, root: Path | None, bar) -> list[Failure]:
-        failures, waiting = [], {self.pool.submit(_run, e.to_json(), out, root): e for e in experiments}
+    def finish(self, experiments, out: Path, runtime: Runtime, bar) -> list[Failure]:
+        failures, waiting = [], {self.pool.submit(_run, e.to_json(), out, runtime): e for e in experiments}
         while waiting:
             finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -79,7 +79,7 @@ class _Pool:
         return failures
 
 
-def _run(setting: str, out: Path, root: Path | None) -> str | None:
+def _run(setting: str, out: Path, runtime: Runtime) -> str | None:
     "Train one experiment in a worker; the reason if it failed."
-    try: fit(Experiment.from_dict(json.loads(setting)), out, Runtime(root))
+    try: fit(Experiment.from_dict(json.loads(setting)), out, runtime)
     except UserError as e: return str(e)

@@ -116,6 +116,17 @@ def edit(spec: Spec, path: str, value):
     return type(spec).from_dict(d)
 
 
+def edits(spec: Spec, changes):
+    "`spec` after `changes` such as 'recipe.epochs=5', one after the other; a value is JSON, or else text."
+    for change in changes:
+        path, equals, text = change.partition('=')
+        check(equals, 'expected KEY=VALUE', f'--set {change}')
+        try: value = json.loads(text)
+        except ValueError: value = text
+        spec = edit(spec, path, value)
+    return spec
+
+
 def variant(spec: Spec, name: str):
     "`spec` with the variant `name` of each part applied, at every depth; parts without that variant stay as they are."
     def deep(v):

@@ -51,7 +51,8 @@ def teacher_of(logits: Tensor, picked: Tensor, temperature: float, combine: str 
 class TKS(Objective):
     """Temporal knowledge sharing (TKS, equations 3 to 8): `(1 - w) CE(mean logits) + w temperature**2 mean_t CE(q, softmax(o_t))`.
 
-    `q` is `teacher_of` the steps that `pick_steps` gives; `w` rises from 0 to `peak`. Defaults follow the official TKS code
+    `q` is `teacher_of` the steps that `pick_steps` gives. In epoch e of E (from 0) `w` is `peak` e/E (`ramp='epoch'`),
+    `peak` e/(E-1) ('end'), or `peak` ('constant'). Defaults follow the official TKS code
     (RCNN.py, train_main.py); `variants['paper']` is the text. Used with peak 0.7 and temperature 3 for CIFAR (1 for ImageNet),
     peak 0.3 and temperature 5 for DVS data. `none_correct`, for samples without a picked step: a `uniform` teacher, the `label`, or
     `skip` (they count 0). Raises `UserError` for impossible values and for labels that are not class numbers `[B]`.

@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -63,7 +62,7 @@ def build(e: Experiment, split: Split) -> SpikingNet:
 
 # %% ../nbs/33_training.ipynb #e2930bab
 def optimizer(net: nn.Module, r: Recipe) -> torch.optim.Optimizer:
-    "AdamW, Adam or SGD with momentum. Tensors with fewer than two dimensions do not decay. Source: both papers' codes (chapter 31)."
+    "AdamW, Adam or SGD with momentum. Tensors with fewer than two dimensions do not decay. Chapter 31 names the sources."
     params = list(net.parameters())
     groups = [dict(params=[p for p in params if p.ndim > 1], weight_decay=r.weight_decay), dict(params=[p for p in params if p.ndim < 2], weight_decay=0.0)]
     if r.optimizer == 'sgd': return torch.optim.SGD(groups, lr=r.lr, momentum=r.momentum, fused=True)
@@ -192,7 +191,7 @@ def trial(e: Experiment, steps: int, runtime: Runtime = Runtime()) -> pd.DataFra
     with threads(runtime.threads):
         split = preflight(e, runtime.root)
         net = build(e, split).to(runtime.device)
-        teacher = FrozenANN(build(e.teacher, split).to(runtime.device)) if e.teacher else None
+        teacher = FrozenANN(build(e.teacher, split).to(runtime.device)) if any(o.needs_teacher for o in e.objective) else None
         rows, start = [], time.perf_counter()
         for parts, _ in islice(train_steps(e, net, split.train, optimizer(net, e.recipe), 0, teacher, runtime.device), steps):
             rows.append({k: v.item() for k, v in parts.items()} | {'seconds': time.perf_counter() - start})
@@ -236,7 +235,8 @@ def _teach(e: Experiment, net: SpikingNet, split: Split, runs: Path, device: str
     ann = build(e.teacher, split).to(device)
     load_weights(ann, runs/e.teacher.id)
     if e.init == 'ann': net.load_state_dict(ann.state_dict())
-    return FrozenANN(ann), {'teacher': {'id': e.teacher.id, 'weights': sha256(runs/e.teacher.id/'weights.safetensors')}}
+    asked = any(o.needs_teacher for o in e.objective)
+    return FrozenANN(ann) if asked else None, {'teacher': {'id': e.teacher.id, 'weights': sha256(runs/e.teacher.id/'weights.safetensors')}}
 
 # %% ../nbs/33_training.ipynb #9d180686
 def _train(e: Experiment, folder: Path, runtime: Runtime) -> Record:

@@ -1,16 +1,18 @@
-"Chapter 04's nets against torchvision's and a second reading of the plan; shapes, twins, norms, errors."
+"Chapter 04's nets against torchvision's, SpikingJelly's layers and a second reading of the plan; shapes, twins, norms, errors."
 from dataclasses import replace
+from math import sqrt
 
 import pytest
 import torch
 import torch.nn.functional as F
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torchvision.models import resnet34
 
-from nets import build, ids, same_chance
+from nets import build, compare, constants, ids, same_chance, share
 from snn_repro.layers import NORMS, Arch, TDBN, TEBN
 from snn_repro.models.resnet20 import EnofResNet20, EnofResNet20ThreeStage, EnofResNet34, ThinResNet20, outline, plan
-from snn_repro.neurons import ENOF_LIF, TKS_LIF, LIFNode, ReLU, lif
+from snn_repro.neurons import ATan, ENOF_LIF, LIF, LIFNode, ReLU, TKS_LIF, lif
 from snn_repro.spec import UserError
 
 THIN = [ThinResNet20(neuron=ENOF_LIF), EnofResNet20ThreeStage(channels=(4, 8, 16)),
@@ -61,6 +63,76 @@ def test_resnet20_is_its_plan(change):
     assert torch.allclose(out.features, features, atol=1e-9) and torch.allclose(out.logits, logits, atol=1e-9) and logits.std() > 1e-5
 
 
+def fold(*modules): return layer.SeqToANNContainer(*modules)
+
+
+class Oracle(nn.Module):
+    "Both nets called ResNet-20, of the depths of their papers, written out with torch.nn and SpikingJelly's layers, for clips [T,B,C,H,W]."
+    def __init__(self, arch, c, classes, T):
+        super().__init__()
+        self.arch, self.p, self.T = arch, arch.neuron, T
+        a, *_, z = arch.channels
+        body = self.three_stages(c) if isinstance(arch, EnofResNet20ThreeStage) else self.four_stages(c)
+        body[-1].end = self.lif() if arch.readout == 'lif' else nn.ReLU()
+        self.body, self.classifier = nn.Sequential(*body, fold(nn.AdaptiveAvgPool2d(1), nn.Flatten())), fold(nn.Linear(z, classes))
+
+    def lif(self): return neuron.LIFNode(**constants(self.p), step_mode='m') if isinstance(self.p, LIF) else nn.ReLU()
+
+    def norm(self, width, alpha=1.):
+        if self.arch.norm == 'bn': return fold(nn.BatchNorm2d(width))
+        if self.arch.norm == 'tebn': return layer.TemporalEffectiveBatchNorm2d(self.T, width)
+        return layer.ThresholdDependentBatchNorm2d(alpha, getattr(self.p, 'v_threshold', 1.), width)
+
+    def conv(self, n, m): return [fold(nn.Conv2d(n, m, 3, padding=1, bias=False)), self.norm(m), self.lif()]
+
+    def three_stages(self, c):
+        a, b, d = self.arch.channels
+        down = lambda n, m: [fold(nn.Conv2d(n, m, 1, 2, bias=False))]
+        same = lambda n: Plain(self, n, n)
+        return [*self.conv(c, a), same(a), same(a), same(a), Plain(self, a, b, down(a, b)), same(b), same(b),
+                Plain(self, b, d, down(b, d)), same(d), same(d)]
+
+    def four_stages(self, c):
+        a, b, d, e = self.arch.channels
+        mean = lambda: nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+        down = lambda n, m: [fold(mean()), fold(nn.Conv2d(n, m, 1, bias=False))]
+        same = lambda n: Plain(self, n, n)
+        return [*self.conv(c, a), *self.conv(a, a), *self.conv(a, a), fold(nn.AvgPool2d(2)), same(a), same(a),
+                Plain(self, a, b, down(a, b)), same(b), Plain(self, b, d, down(b, d)), same(d), Plain(self, d, e, down(d, e)), same(e)]
+
+    def forward(self, x):
+        functional.reset_net(self)
+        features = self.body(x)
+        return self.classifier(features), features
+
+
+class Plain(nn.Module):
+    "A block that halves the map if it has a `shortcut`."
+    def __init__(self, net, n, m, shortcut=None):
+        super().__init__()
+        self.conv1, self.bn1, self.node = fold(nn.Conv2d(n, m, 3, 2 if shortcut else 1, 1, bias=False)), net.norm(m), net.lif()
+        self.conv2, self.bn2 = fold(nn.Conv2d(m, m, 3, padding=1, bias=False)), net.norm(m, sqrt(.5))
+        self.shortcut, self.end = nn.Sequential(*[*shortcut, net.norm(m, sqrt(.5))] if shortcut else []), net.lif()
+
+    def forward(self, x):
+        return self.end(self.bn2(self.conv2(self.node(self.bn1(self.conv1(x))))) + self.shortcut(x))
+
+
+SMALL = [(EnofResNet20(channels=(4, 6, 8, 10)), (3, 18, 20)), (EnofResNet20ThreeStage(channels=(4, 6, 8)), (3, 9, 8))]   # odd maps, too
+
+
+@pytest.mark.parametrize('norm', NORMS)
+@pytest.mark.parametrize('arch, shape', SMALL, ids=ids)
+@pytest.mark.parametrize('change', [
+    {}, dict(readout='relu'), dict(neuron=ENOF_LIF, readout='relu'), dict(neuron=LIF(surrogate=ATan())),
+    dict(neuron=ReLU(), readout='relu')], ids=['TKS', 'repact', 'EnOF', 'SEW', 'ann'])
+def test_equal_to_a_net_of_spikingjellys_layers(arch, shape, norm, change):
+    arch = replace(arch, norm=norm, **change)
+    net, oracle = build(arch, shape, 5, T=4).double(), Oracle(arch, 3, 5, 4).double()
+    share(net, oracle)
+    compare(net, oracle, torch.randn(4, 3, *shape, dtype=torch.float64))
+
+
 def test_resnet34_without_spikes_is_torchvisions_with_an_average():
     theirs = resnet34(num_classes=7)
     theirs.maxpool = nn.AvgPool2d(3, 2, 1)
@@ -107,7 +179,7 @@ def test_shapes_and_gradients(arch, shape):
 
 
 @pytest.mark.parametrize('norm', NORMS)
-@pytest.mark.parametrize('arch', [a for a in THIN + FULL if hasattr(a, 'norm')], ids=ids)
+@pytest.mark.parametrize('arch', THIN + FULL, ids=ids)
 def test_twins_share_keys_shapes_and_start(arch, norm):
     arch, shapes = replace(arch, norm=norm), []
     for a in (arch, replace(arch, readout='relu'), arch.ann()):
@@ -119,7 +191,7 @@ def test_twins_share_keys_shapes_and_start(arch, norm):
         assert all(torch.equal(v, b[k]) for k, v in a.items())
 
 
-@pytest.mark.parametrize('arch', [a for a in THIN if hasattr(a, 'norm')], ids=ids)
+@pytest.mark.parametrize('arch', THIN, ids=ids)
 def test_norms_start_where_they_should(arch):
     for a, v in ((replace(arch, norm='tdbn'), arch.neuron.v_threshold), (replace(arch, norm='tdbn').ann(), 1.)):
         net = build(a)

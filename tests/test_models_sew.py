@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.model import sew_resnet
 from torch import nn
 
-from nets import build, ids, same_chance
+from nets import build, compare, constants, ids, same_chance, share
 from snn_repro.layers import NORMS, Arch, TDBN, TEBN
 from snn_repro.models.sew import (SEWBlock, SEWResNet18, SEWResNet19, SEWResNet34, SEWResNet50, ThinSEWResNet18, ThinSEWResNet19,
                                   from_spikingjelly, load_spikingjelly, sew_block, spikingjelly_names, to_spikingjelly)
 from snn_repro.models.vgg import normed
-from snn_repro.neurons import ATan, LIF, Sigmoid
+from snn_repro.neurons import ATan, LIF, ReLU, Sigmoid
 from snn_repro.spec import UserError
 
 SAME = LIF(surrogate=ATan())
@@ -23,15 +23,14 @@ FULL = {SEWResNet18: sew_resnet.sew_resnet18, SEWResNet34: sew_resnet.sew_resnet
 THIN = [ThinSEWResNet19(), ThinSEWResNet18(), SEWResNet50(channels=(4, 4, 8, 8), depths=(2, 1, 1, 1))]
 
 
-def theirs_of(p, fire):
+def theirs_of(p):
     "SpikingJelly's neuron with the constants of `p`."
-    return dict(spiking_neuron=neuron.LIFNode, tau=p.tau, decay_input=p.decay_input, v_threshold=p.v_threshold, detach_reset=p.detach_reset,
-                surrogate_function=fire)
+    return dict(spiking_neuron=neuron.LIFNode, **constants(p)) if isinstance(p, LIF) else dict(spiking_neuron=nn.ReLU)
 
 
 def theirs(make, classes=7, seed=1):
     torch.manual_seed(seed)
-    net = make(cnf='ADD', num_classes=classes, **theirs_of(SAME, surrogate.ATan()))
+    net = make(cnf='ADD', num_classes=classes, **theirs_of(SAME))
     functional.set_step_mode(net, 'm')
     return net
 
@@ -74,19 +73,57 @@ def test_gradients_of_a_whole_net_equal_spikingjellys():
     assert sum(p.grad.abs().max() > 0 for p in other.parameters()) == len(list(other.parameters()))
 
 
-NEURONS = [(LIF(surrogate=ATan()), surrogate.ATan()),
-           (LIF(tau=4/3, decay_input=False, surrogate=ATan(), detach_reset=False), surrogate.ATan()),
-           (LIF(tau=2., decay_input=False, v_threshold=1., surrogate=Sigmoid(), detach_reset=False), surrogate.Sigmoid())]
+class Oracle(nn.Module):
+    "TKS's SEW-ResNet-19 with [3,3,2] blocks once more, all of SpikingJelly's layers and blocks, for clips [T,B,C,H,W]."
+    def __init__(self, arch, c, classes, T):
+        super().__init__()
+        p, (a, b, d) = arch.neuron, arch.channels
+        fire = lambda: neuron.LIFNode(**constants(p)) if isinstance(p, LIF) else nn.ReLU()
+        norm = {'bn': layer.BatchNorm2d, 'tebn': functools.partial(layer.TemporalEffectiveBatchNorm2d, T),
+                'tdbn': functools.partial(layer.ThresholdDependentBatchNorm2d, 1., getattr(p, 'v_threshold', 1.))}[arch.norm]
+        def block(n, m, stride=1):
+            down = None if n == m else nn.Sequential(sew_resnet.conv1x1(n, m, stride), norm(m))
+            return sew_resnet.BasicBlock(n, m, stride, down, norm_layer=norm, cnf='ADD', **theirs_of(p))
+        self.stem = nn.Sequential(sew_resnet.conv3x3(c, arch.stem), norm(arch.stem), fire())
+        self.blocks = nn.Sequential(block(arch.stem, a), block(a, a), block(a, a), block(a, b, 2), block(b, b), block(b, b),
+                                    block(b, d, 2), block(d, d))
+        self.pool = nn.Sequential(layer.AdaptiveAvgPool2d(1), layer.Flatten())
+        self.fc1, self.read = layer.Linear(d, arch.hidden), fire() if arch.readout == 'lif' else nn.ReLU()
+        self.fc2 = layer.Linear(arch.hidden, classes)
+        functional.set_step_mode(self, 'm')
+
+    def forward(self, x):
+        functional.reset_net(self)
+        features = self.read(self.fc1(self.pool(self.blocks(self.stem(x)))))
+        return self.fc2(features), features
 
 
-@pytest.mark.parametrize('p, fire', NEURONS, ids=str)
+SEW19 = SEWResNet19(stem=3, channels=(4, 6, 8), hidden=12, neuron=SAME)
+
+
+@pytest.mark.parametrize('norm', NORMS)
+@pytest.mark.parametrize('change', [
+    {}, dict(readout='relu'), dict(neuron=LIF(), readout='relu'), dict(neuron=ReLU(), readout='relu'),
+    dict(neuron=LIF(tau=4/3, decay_input=False, surrogate=Sigmoid(), detach_reset=False))], ids=['SEW', 'repact', 'TKS', 'ann', 'EnOF'])
+def test_sew19_equals_one_of_spikingjellys_layers_and_blocks(norm, change):
+    arch = replace(SEW19, norm=norm, **change)
+    net, oracle = build(arch, (3, 6, 5), 5, T=4).double(), Oracle(arch, 3, 5, 4).double()
+    share(net, oracle)
+    compare(net, oracle, torch.randn(4, 3, 3, 6, 5, dtype=torch.float64))
+
+
+NEURONS = [SAME, LIF(tau=4/3, decay_input=False, surrogate=ATan(), detach_reset=False),
+           LIF(tau=2., decay_input=False, v_threshold=1., surrogate=Sigmoid(), detach_reset=False)]
+
+
+@pytest.mark.parametrize('p', NEURONS, ids=str)
 @pytest.mark.parametrize('c_in, width, stride', [(8, 8, 1), (8, 12, 1), (20, 8, 2)])
 @pytest.mark.parametrize('bottleneck', [False, True])
-def test_a_block_equals_spikingjellys(p, fire, c_in, width, stride, bottleneck):
+def test_a_block_equals_spikingjellys(p, c_in, width, stride, bottleneck):
     kind, c_out = (sew_resnet.Bottleneck, 4 * width) if bottleneck else (sew_resnet.BasicBlock, width)
     down = None
     if stride != 1 or c_in != c_out: down = nn.Sequential(sew_resnet.conv1x1(c_in, c_out, stride), layer.BatchNorm2d(c_out))
-    other = kind(c_in, width, stride, down, cnf='ADD', **theirs_of(p, fire))
+    other = kind(c_in, width, stride, down, cnf='ADD', **theirs_of(p))
     functional.set_step_mode(other, 'm')
     mine = sew_block(c_in, width, stride, p, p.build(), normed('bn', p, 5), bottleneck)
     mine.load_state_dict(dict(zip(mine.state_dict(), other.state_dict().values())))

@@ -1,11 +1,11 @@
-"Chapter 28's policies against timm and torchvision, which are given the very numbers that ours were drawn from."
+"Chapter 28's policies against timm, torchvision and plain Pillow, which are given the very numbers that ours were drawn from."
 import random, types
 
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms as tv
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 from scipy.stats import chisquare, ks_2samp, kstest
 from timm.data import auto_augment as timm_aa, create_transform, random_erasing as timm_re, transforms as timm_tf
 
@@ -182,16 +182,83 @@ def test_strong_is_crop_flip_two_operations_and_erasing():
 # --- AutoAugment
 
 
+SCALES = dict(shear=np.linspace(0, .3, 10), shift=np.linspace(0, 150 / 331, 10), turn=np.linspace(0, 30, 10), tone=np.linspace(0, .9, 10),
+              bits=np.round(np.linspace(8, 4, 10)).astype(int), threshold=np.linspace(256, 0, 10))
+
+
+def turned_over_grey(im, degrees):
+    "Turned with an alpha channel, then laid on half-transparent grey: the way public spiking codes fill the corners."
+    turned = im.convert('RGBA').rotate(degrees)
+    return Image.composite(turned, Image.new('RGBA', im.size, (128,) * 4), turned).convert('RGB')
+
+
+def plainly(im, name, level, sign):
+    "One operation as public spiking codes have Pillow do it."
+    at = {k: v[level] for k, v in SCALES.items()}
+    def place(*data, **kw): return im.transform(im.size, Image.Transform.AFFINE, data, fillcolor=(128, 128, 128), **kw)
+    return {
+        'ShearY': lambda: place(1, 0, 0, at['shear'] * sign, 1, 0, resample=Image.Resampling.BICUBIC),
+        'TranslateX': lambda: place(1, 0, at['shift'] * im.size[0] * sign, 0, 1, 0),
+        'TranslateY': lambda: place(1, 0, 0, 0, 1, at['shift'] * im.size[1] * sign),
+        'Rotate': lambda: turned_over_grey(im, at['turn']),
+        **{n: lambda n=n: getattr(ImageEnhance, n)(im).enhance(1 + at['tone'] * sign)
+           for n in ('Color', 'Contrast', 'Sharpness', 'Brightness')},
+        'Posterize': lambda: ImageOps.posterize(im, int(at['bits'])),
+        'Solarize': lambda: ImageOps.solarize(im, at['threshold']),
+        'AutoContrast': lambda: ImageOps.autocontrast(im), 'Equalize': lambda: ImageOps.equalize(im), 'Invert': lambda: ImageOps.invert(im),
+    }[name]()
+
+
 @pytest.mark.parametrize('size', [(32, 32), (40, 27)], ids=str)
-def test_auto_augment_gives_torchvisions_bytes(size):
+def test_auto_augment_gives_the_bytes_of_a_plain_pillow_loop(size):
     n = 500
     x, u = photographs(n, *size), uniforms(7, 0, torch.arange(n), 5).double()
-    ours = policies.auto_augment(x, u)
-    policy = tv.AutoAugment(tv.AutoAugmentPolicy.CIFAR10)
+    u[: n // 2, 1::2] *= .1                                       # in half of the pictures nearly everything is done
+    ours, seen = policies.auto_augment(x, u), set()
     for i in range(n):
-        policy.get_params = lambda k, v=u[i]: (int(v[0] * 25), v[[1, 3]], (v[[2, 4]] >= .5).long())
-        assert torch.equal(ours[i], tensor(policy(image(x[i])))), policy.policies[int(u[i, 0] * 25)]
-    assert (ours != x).flatten(1).any(1).double().mean() > .6
+        im, pair = image(x[i]), policies.CIFAR10_POLICY[int(u[i, 0] * 25)]
+        for (name, p, level), (whether, sign) in zip(pair, u[i, 1:].view(2, 2).tolist()):
+            if whether < p:
+                seen |= {(name, level, sign < .5)}
+                im = plainly(im, name, level, -1 if sign < .5 else 1)
+        assert torch.equal(ours[i], tensor(im)), pair
+    assert len({name for name, *_ in seen}) == 13 and (ours != x).flatten(1).any(1).double().mean() > .6
+
+
+@pytest.mark.parametrize('name', policies.AUTO_AUGMENT)
+def test_every_operation_at_every_level_is_pillows(name):
+    "The pairs use few of the ten levels; the table has all."
+    x = photographs(20, 32, 36)
+    level, sign = torch.arange(10).repeat(2), torch.tensor([1., -1]).double().repeat_interleave(10)
+    ours = policies.AUTO_AUGMENT[name](x, level, sign)
+    for i in range(20): assert torch.equal(ours[i], tensor(plainly(image(x[i]), name, level[i].item(), sign[i].item()))), (name, level[i])
+
+
+def test_an_operations_probability_is_as_exact_as_a_uniform():
+    "A uniform just below 0.7 does it, the next one does not: no rounding to single precision on the way."
+    steps = int(.7 * 2 ** 24)
+    u = torch.tensor([[1.5 / 25, n / 2 ** 24, 0, .99, 0] for n in (steps, steps + 1)], dtype=torch.double)   # pair 2, p = 0.7
+    x = photographs(2)
+    assert (policies.auto_augment(x, u) != x).flatten(1).any(1).tolist() == [True, False]
+
+
+def test_the_pairs_are_torchvisions_but_for_one_probability():
+    theirs = [tuple((n, p, l or 0) for n, p, l in pair) for pair in tv.AutoAugment(tv.AutoAugmentPolicy.CIFAR10).policies]
+    assert theirs[16] == (('Equalize', .2, 0), ('Equalize', .6, 0))
+    theirs[16] = (('Equalize', .2, 0), ('Equalize', .8, 0))       # so in four copies of the file of public spiking codes
+    assert policies.CIFAR10_POLICY == tuple(theirs)
+
+
+def test_pairs_without_levels_or_geometry_are_torchvisions_too():
+    "A second oracle where the two agree; scales, fill and resampling differ."
+    plain, policy = {'AutoContrast', 'Equalize', 'Invert', 'Posterize'}, tv.AutoAugment(tv.AutoAugmentPolicy.CIFAR10)
+    pairs = [n for n, pair in enumerate(policies.CIFAR10_POLICY) if {name for name, *_ in pair} <= plain]
+    assert len(pairs) == 6
+    for n in pairs:
+        x, u = photographs(20), torch.tensor([[(n + .5) / 25, 0, 0, 0, 0]]).repeat(20, 1).double()
+        ours = policies.auto_augment(x, u)
+        policy.get_params = lambda k, n=n: (n, torch.zeros(2), torch.zeros(2, dtype=torch.long))
+        for i in range(20): assert torch.equal(ours[i], tensor(policy(image(x[i])))), n
 
 
 def test_cutout_is_one_square_cut_at_the_border():

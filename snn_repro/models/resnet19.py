@@ -61,7 +61,7 @@ def stages(arch, norm: Callable, last: nn.Module, norm_first: bool = False) -> l
 # %% ../../nbs/03_resnet19.ipynb #dad4a5e0
 @dataclass(frozen=True, kw_only=True)
 class ResNet19(Arch):
-    """TKS's net for CIFAR (official TKS code, resnet19_snn.py): a stem of width `channels[0]`, post-activation stages, the mean
+    """TKS's net for CIFAR (BrainCog, model_zoo/resnet19_snn.py): a stem of width `channels[0]`, post-activation stages, the mean
     over pixels, Linear to `hidden`, neuron, Linear. Features [T,B,hidden]. The first block of stage 1 has a norm and no convolution
     on its shortcut. With 'tdbn' the norms that enter a sum, and the stem's, have scale √½.
 
@@ -109,15 +109,16 @@ class EnofResNet19(Arch):
     """
     channels: tuple[int, ...] = (128, 256, 512)
     depths: tuple[int, ...] = (3, 3, 2)
+    norm: Literal['bn', 'tdbn', 'tebn'] = 'bn'
 
     def __post_init__(self):
         super().__post_init__()
-        check_net(self, 'bn')
+        check_net(self, self.norm)
         check_stages(self)
 
     def build(self, shape, classes, T):
         c, *_ = check_size(self, shape, len(self.channels) - 1)
-        norm, first, final = normed('bn', self.neuron, T), self.channels[0], self.channels[-1]
+        norm, first, final = normed(self.norm, self.neuron, T), self.channels[0], self.channels[-1]
         stem, *body = norm([conv3(c, first)], first)
         body += [*stages(self, norm, self.read()), Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten())]
         return enof_init(SpikingNet(stem, nn.Sequential(*body), nn.Linear(final, classes), T))

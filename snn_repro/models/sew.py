@@ -61,7 +61,7 @@ def _start(net: SpikingNet) -> SpikingNet:
 # %% ../../nbs/05_sew.ipynb #f2e5e5fb
 @dataclass(frozen=True, kw_only=True)
 class SEWResNet19(_SEW, Arch):
-    """TKS's SEW net for CIFAR (official TKS code, sew_resnet.py): a 3x3 stem, SEW stages with ADD, mean over pixels, Linear to `hidden`,
+    """TKS's SEW net for CIFAR (BrainCog, model_zoo/sew_resnet.py): a 3x3 stem, SEW stages with ADD, mean over pixels, Linear to `hidden`,
     neuron, Linear. Features [T,B,hidden]. RepAct takes the place of the neuron between the two linear layers.
 
     Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that cannot be halved so often.
@@ -88,7 +88,7 @@ class SEWResNet19(_SEW, Arch):
 # %% ../../nbs/05_sew.ipynb #9b1851d1
 @dataclass(frozen=True, kw_only=True)
 class SEWResNet18(_SEW, Arch):
-    """SEW-ResNet-18 with ADD (Fang et al., 2021; official TKS code, sew_resnet.py): 7x7 convolution and 3x3 maximum of stride 2 each,
+    """SEW-ResNet-18 with ADD (Fang et al., 2021; BrainCog, sew_resnet.py): 7x7 convolution and 3x3 maximum of stride 2 each,
     SEW stages, the mean over pixels, one Linear. Features [T,B,D], D = 512. RepAct takes the place of the last block's last neuron,
     before its sum.
 

@@ -24,8 +24,9 @@ def conv_norm(c_in: int, c_out: int, norm: str, T: int, *before: nn.Module, kern
 
 
 def check_widths(arch, least: int):
-    "Refuse `channels` that no net can be made of."
+    "Refuse `channels` that no net can be made of, and an unknown `norm`."
     c = arch.channels
+    check(arch.norm in ('bn', 'tebn'), f'unknown norm {arch.norm!r}', type(arch).__name__, "choose 'bn' or 'tebn'")
     check(len(c) >= least and min(c) > 0, f'channels {list(c)}', type(arch).__name__, f'at least {least} widths, each 1 or more')
 
 # %% ../../nbs/06_small.ipynb #48fd2493

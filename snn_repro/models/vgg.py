@@ -45,7 +45,7 @@ def check_size(arch, shape, halvings: int) -> tuple[int, int, int]:
 # %% ../../nbs/02_vgg.ipynb #47aaae18
 @dataclass(frozen=True, kw_only=True)
 class VGGSNN(Arch):
-    """TKS's net for events (official TKS code, vgg_snn.py): 3x3 convolutions without bias, each with a norm and a neuron,
+    """TKS's net for events (BrainCog, model_zoo/vgg_snn.py): 3x3 convolutions without bias, each with a norm and a neuron,
     and 2x2 average pooling after every second neuron; the last map is flattened. Features [T,B,D], D = 4608 for 48x48.
 
     RepAct takes the place of the last convolution's neuron, before the pooling. `norm`: plain batch normalisation, tdBN or TEBN.
