@@ -34,8 +34,10 @@ def constants(p):
 
 def in_order(net):
     "Parameters in the order in which a net lists its layers, then TEBN's factors."
-    factors = [m.p if isinstance(m, TEBN) else m.scale for m in net.modules() if isinstance(m, (TEBN, layer.TemporalEffectiveBatchNorm2d))]
-    return [p for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear, NORMED)) for p in (m.weight, m.bias) if p is not None] + factors
+    theirs = layer.TemporalEffectiveBatchNorm2d
+    factors = [m.p if isinstance(m, TEBN) else m.scale for m in net.modules() if isinstance(m, (TEBN, theirs))]
+    layers = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear, NORMED))]
+    return [p for m in layers for p in (m.weight, m.bias) if p is not None] + factors
 
 
 def norms(net): return [m for m in net.modules() if isinstance(m, NORMED)]

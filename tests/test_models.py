@@ -102,7 +102,7 @@ def test_bad_T(arch, T):
 @pytest.mark.parametrize('make, says', [
     (lambda: build(SmallVGG(), (1, 3, 16)), '3x16'), (lambda: build(SmallResNet(), (1, 16, 2)), '16x2'),
     (lambda: SmallVGG(channels=()), 'channels'), (lambda: SmallVGG(channels=(8, 0)), 'channels'), (lambda: SmallResNet(channels=(8,)), 'channels'),
-    (lambda: SmallSEW(depth=0), 'depth'), (lambda: SmallVGG(readout='spike'), "readout 'spike'"),
+    (lambda: SmallSEW(depth=0), 'depth'), (lambda: SmallVGG(readout='spike'), "readout 'spike'"), (lambda: SmallVGG(norm='tdbn'), "norm 'tdbn'"), (lambda: SmallSEW(norm='x'), "norm 'x'"),
     (lambda: build(SmallVGG())(torch.rand(4, 2, 16, 16)), 'expected 1 channels, found 2'),
     (lambda: build(SmallVGG())(torch.rand(16, 16)), r'found \[16, 16\]'),
     (lambda: build(SmallVGG())(torch.rand(0, 4, 1, 16, 16)), 'at least one'),
