@@ -53,8 +53,8 @@ def read_aedat(path) -> dict[str, np.ndarray]:
     check(n % 8 == 0, f'{n} bytes of events are not a multiple of 8: the file is cut short', str(path), AGAIN)
     address = np.frombuffer(data[head:], '>u4')[::2]
     beyond = np.flatnonzero(address >> 15)
-    if len(beyond): raise UserError(f'event {beyond[0]} has the address {address[beyond[0]]:#x}, outside the 128×128 pixels · {len(beyond)} such',
-                                    str(path), AGAIN)
+    if len(beyond): raise UserError(f'event {beyond[0]} has the address {address[beyond[0]]:#x}, outside the 128×128 pixels · '
+                                    f'{len(beyond)} such', str(path), AGAIN)
     try: e = {k: v.astype(np.int64) for k, v in _load_origin_data(path).items()}
     except ValueError as error: raise UserError(f'the header cannot be read ({error})', str(path), AGAIN) from error
     check(len(e['t']) == n // 8, f'{len(e["t"])} events read of {n // 8}', str(path), AGAIN)
@@ -70,7 +70,7 @@ def check_events(e: dict[str, np.ndarray], sensor: tuple[int, int], where: str, 
         check(0 <= low and high < n, f'{k} runs from {low} to {high}, outside the sensor (0–{n - 1})', where, AGAIN)
     back = np.flatnonzero(np.diff(e['t']) < 0)
     if not len(back): return e
-    check(reorder, f'time runs backwards at event {back[0] + 1} · {len(back)} such', where, f'{AGAIN}, or set reorder=true, and it is sorted')
+    check(reorder, f'time runs backwards at event {back[0] + 1} · {len(back)} such', where, f'{AGAIN}, or sort it with reorder=true')
     order = np.argsort(e['t'], kind='stable')
     return {k: v[order] for k, v in e.items()}
 

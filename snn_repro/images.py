@@ -108,7 +108,7 @@ _ODD = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')   # control 
 def check_names(names, where: str):
     "Raise `UserError` for the first of the `names` that is not text in one line."
     bad = [n for n in names if _ODD.search(n)]
-    if bad: raise UserError(f'the name {bad[0]!r} has a tab, a line break or bytes that are not UTF-8 · {len(bad)} such', where, 'rename it')
+    if bad: raise UserError(f'{bad[0]!r} has a tab, a line break or bytes that are not UTF-8 · {len(bad)} such', where, 'rename it')
 
 
 def class_names(names: np.ndarray | None, y: dict, where: str) -> tuple[str, ...]:
@@ -122,7 +122,8 @@ def class_names(names: np.ndarray | None, y: dict, where: str) -> tuple[str, ...
     if names is None: return tuple(map(str, range(k)))
     check(names.dtype.kind in 'USiu', f'the names of the classes are {names.dtype}', f'{where}, classes', 'give text')
     try: found = tuple(c.decode() if isinstance(c, bytes) else str(c) for c in names.ravel().tolist())
-    except ValueError as e: raise UserError(f'the names of the classes are not text ({first_line(e)})', f'{where}, classes', 'give text') from e
+    except (ValueError, SystemError) as e:   # NumPy raises the latter for what is no character
+        raise UserError(f'the names of the classes are not text ({first_line(e)})', f'{where}, classes', 'give text') from e
     check_names(found, f'{where}, classes')
     return found
 

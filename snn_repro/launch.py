@@ -38,7 +38,9 @@ def launch(experiments, out, workers: int | None = None, root: Path | None = Non
     write(out/'plan.jsonl', ''.join(e.to_json() + '\n' for e in experiments))
     left = [e for e in experiments if open_run(out/e.id) is None]
     if not left: return []
-    for e in {(e.data, e.arch, e.T, e.augment, e.recipe.batch): e for e in reversed(left)}.values(): preflight(e, root)
+    kinds = {}
+    for e in left: kinds.setdefault((e.data, e.arch, e.T, e.augment, e.recipe.batch), e)
+    for e in kinds.values(): preflight(e, root)
     workers = min(workers or len(os.sched_getaffinity(0)), len(left))
     done = len(experiments) - len(left)
     print(f'{len(left)} runs to do, {done} done before, {workers} at a time.')

@@ -171,10 +171,9 @@ def frames_folder(data: Recordings, root, T: int) -> Path:
 
 def prepare_command(data: Recordings, root, T: int | None = None) -> str:
     "The command line that fetches the set and, with `T`, makes its frames by these settings."
-    new = diff(data, type(data)())
-    changes = [w for k, (v, _) in new.items() for w in ('--set', f'{k}={v if isinstance(v, str) else json.dumps(v)}')]
-    steps = ['--frames', str(T), *changes] if T else []
-    return shlex.join(['snn-repro', 'data', 'prepare', type(data).__name__, '--root', str(root), *steps])
+    values = {k: v if isinstance(v, str) else json.dumps(v) for k, (v, _) in diff(data, type(data)()).items()}
+    frames = ['--frames', str(T), *(w for k, v in values.items() for w in ('--set', f'{k}={v}'))] if T else []
+    return shlex.join(['snn-repro', 'data', 'prepare', type(data).__name__, '--root', str(root), *frames])
 
 
 def counted(data: Recordings, found: Found) -> str:
@@ -196,24 +195,23 @@ def whole_set(data: Recordings, root) -> tuple[Path, Found]:
     check(home, f'no {data.about.title} here', str(root), f'put there {data.about.place} ({data.about.origin}), or: {again}')
     found = list_recordings(home, data.groups, data.suffix)
     n, some = len(found.classes), ', '.join(found.classes[:10])
-    check(n == data.count, f'{n} classes with {data.suffix} files instead of {data.count} · {some} …', str(home), f'unpack the whole set: {again}')
+    check(n == data.count, f'{n} classes with {data.suffix} files instead of {data.count} · {some} …', str(home), again)
     check_numbers(data, found, home, f'remove {home if home != Path(root) else "its folders"}, then: {again}')
     return home, found
 
 
 def sealed_set(data: Recordings, root, folder: Path) -> Found | None:
-    "The recordings whose frames are in `folder`; None if they are not finished. Raises `UserError` for changed files or too few recordings."
+    "The recordings whose frames are in `folder`; None if unfinished. Raises `UserError` for changed files or too few recordings."
     if not sealed(folder, _SCHEMA): return None
-    listed = read_json(folder/'recordings.json')
-    found = Found(*(tuple(listed[k]) for k in Found._fields))
+    found = Found(*map(tuple, map(read_json(folder/'recordings.json').get, Found._fields)))
     check_numbers(data, found, folder, f'remove {folder}, then: {prepare_command(data, root)}')
     return found
 
 
 def frames_made(kind: type[Recordings], root) -> dict[Path, int]:
     "The finished folders of frames of a set, and the T of each."
-    found = {p.parent: re.match(r'.*?-T([0-9]+)-', p.parent.name) for p in Path(root).glob(f'prepared/{kind.__name__}-T*/{SEAL}')}
-    return dict(sorted(((p, int(m[1])) for p, m in found.items() if m), key=lambda o: (o[1], o[0])))
+    found = ((p.parent, re.match(r'\w+-T(\d+)-', p.parent.name)) for p in Path(root).glob(f'prepared/{kind.__name__}-T*/{SEAL}'))
+    return dict(sorted(((p, int(m[1])) for p, m in found if m), key=lambda o: (o[1], o[0])))
 
 
 def prepare_frames(data: Recordings, root, T: int) -> Path:
@@ -258,14 +256,13 @@ class Clips(Source):
     def shape(self): return tuple(self.clip_shape[-3:])
 
     def chunk(self, i: int) -> np.ndarray:
-        file = self.folder/f'{i:05}.npy'
-        with readable_errors(file): return np.load(file, mmap_mode='r')   # closed when nobody refers to it any more
+        with readable_errors(self.folder): return np.load(self.folder/f'{i:05}.npy', mmap_mode='r')   # closed with its last reference
 
     def clips(self, rows: np.ndarray) -> torch.Tensor:
         x = torch.empty(len(rows), *self.clip_shape)
         for i in np.unique(rows // self.per_chunk):
-            mine = np.flatnonzero(rows // self.per_chunk == i)
-            x[mine] = torch.from_numpy(np.array(self.chunk(i)[rows[mine] % self.per_chunk]))
+            mine = rows // self.per_chunk == i
+            x[mine] = torch.from_numpy(self.chunk(i)[rows[mine] % self.per_chunk])
         return x
 
     def batch(self, index, cut=None):
@@ -290,8 +287,8 @@ def load_recordings(data: Recordings, root, seed: int, T: int) -> Split:
     if not ready or data.home(root): home, found = whole_set(data, root)
     if ready: begun(folder, found)
     parts = divide(found, seed, data)
-    need = sum(map(len, parts)) * T * 2 * data.size ** 2 * 4
-    check(ready or need <= _MOST, f'{need / 1e9:.1f} GB of frames', type(data).__name__, f'make them once: {prepare_command(data, root, T)}')
+    need, remedy = sum(map(len, parts)) * T * 2 * data.size ** 2 * 4, f'make them once: {prepare_command(data, root, T)}'
+    check(ready or need <= _MOST, f'{need / 1e9:.1f} GB of frames', type(data).__name__, remedy)
     def source(rows):
         names, y = tuple(found.names[r] for r in rows), torch.tensor(found.labels)[rows]
         if ready: return Clips(folder, rows, y, names)

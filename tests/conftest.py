@@ -52,5 +52,5 @@ def real(tmp_path_factory):
         if what not in unpacked:
             unpacked[what] = tmp_path_factory.mktemp(what)
             subprocess.run([sys.executable, Path(source)/'unpack.py', what, unpacked[what]], check=True)
-        return unpacked[what]
+        return unpacked[what]/'nmnist_small' if what == 'nmnist' else unpacked[what]
     return folder

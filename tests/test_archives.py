@@ -1,9 +1,11 @@
 "Downloads from good, broken and lying mirrors; archives that mean harm."
-import gzip, hashlib, http.server, io, random, stat, tarfile, threading, zipfile
+import errno, gzip, hashlib, http.server, io, random, re, stat, tarfile, threading, time, zipfile
 
 import pytest
 
+from snn_repro import archives
 from snn_repro.archives import Archive, extract, fetch
+from snn_repro.files import REMEDIES
 from snn_repro.spec import UserError
 
 CONTENT = bytes(range(256)) * 4000
@@ -16,14 +18,23 @@ class Mirror(http.server.BaseHTTPRequestHandler):
         begin, body, code = 0, CONTENT, 200
         if self.path == '/gone': return self.send_error(404)
         if self.path == '/wrong': body = b'x' * len(CONTENT)
-        if self.path == '/ranges' and (r := self.headers.get('Range')):
+        if self.path in ('/ranges', '/slow') and (r := self.headers.get('Range')):
             begin, code = int(r.removeprefix('bytes=').rstrip('-')), 206
             if begin >= len(body): return self.send_error(416)
         self.send_response(code)
-        self.send_header('Content-Length', str(len(body) - begin))
+        if self.path != '/endless': self.send_header('Content-Length', str(len(body) - begin))
         if code == 206: self.send_header('Content-Range', f'bytes {begin}-{len(body) - 1}/{len(body)}')
         self.end_headers()
-        self.wfile.write(body[begin:len(body) // 2] if self.path == '/cut' else body[begin:])
+        try:
+            if self.path == '/slow': self.dribble(body[begin:])
+            else: self.wfile.write(body[begin:len(body) // 2] if self.path == '/cut' else body[begin:])
+            while self.path == '/endless': self.wfile.write(body)
+        except OSError: self.close_connection = True   # the other side has had enough
+
+    def dribble(self, body):
+        for i in range(0, len(body), 16_000):
+            self.wfile.write(body[i:i + 16_000])
+            time.sleep(.02)
 
     def log_message(self, *args): pass
 
@@ -71,8 +82,35 @@ def test_when_no_mirror_delivers_one_line_says_what_to_do(mirror, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_more_than_the_published_size_is_not_taken(mirror, tmp_path):
-    assert 'more than the published size' in said(fetch, Archive('a.bin', MD5, 1000, mirror.at('good')), tmp_path)
+@pytest.mark.parametrize('archive, path, words', [
+    (Archive('a.bin', MD5, 1000), 'good', 'more than the published size'), (Archive('a.bin', MD5, 1000), 'endless', 'more than the published size'),
+    (Archive('a.bin', MD5, most=2000), 'good', 'more than 2000 bytes'), (Archive('a.bin', MD5, most=3_000_000), 'endless', 'more than 3000000 bytes')])
+@pytest.mark.parametrize('left', [b'', CONTENT[:700]])
+def test_more_than_the_limit_is_not_taken_and_not_kept(mirror, tmp_path, archive, path, words, left):
+    if left: (tmp_path/'a.bin.part').write_bytes(left)
+    assert words in said(fetch, archive._replace(urls=mirror.at(path)), tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert fetch(archive._replace(size=len(CONTENT), urls=mirror.at(path, 'good')), tmp_path).read_bytes() == CONTENT
+
+
+def test_without_a_published_size_there_is_a_limit(): assert 0 < Archive('a.bin').most <= 1 << 33
+
+
+def test_a_slow_mirror_gives_way_and_what_it_sent_is_kept(mirror, tmp_path, monkeypatch):
+    assert (archives.PATIENCE, archives.SLOW) == (30, 200_000)
+    monkeypatch.setattr(archives, 'PATIENCE', .15)
+    monkeypatch.setattr(archives, 'SLOW', 10 ** 7)
+    assert fetch(Archive('a.bin', MD5, None, mirror.at('slow', 'ranges')), tmp_path).read_bytes() == CONTENT
+    assert [p for p, _ in mirror.asked] == ['/slow', '/ranges'] and 0 < int(mirror.asked[1][1][6:-1]) < len(CONTENT)
+
+
+def test_a_slow_mirror_is_better_than_none(mirror, tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, 'PATIENCE', .15)
+    monkeypatch.setattr(archives, 'SLOW', 10 ** 7)
+    assert fetch(Archive('a.bin', MD5, None, mirror.at('slow', 'gone')), tmp_path/'a').read_bytes() == CONTENT
+    assert [p for p, _ in mirror.asked] == ['/slow', '/gone', '/slow'] and mirror.asked[2][1]
+    mirror.asked.clear()
+    assert fetch(Archive('a.bin', MD5, None, mirror.at('slow')), tmp_path/'b').read_bytes() == CONTENT and len(mirror.asked) == 1
 
 
 def test_without_a_published_sum_nothing_is_fetched(mirror, tmp_path):
@@ -118,24 +156,42 @@ def test_a_good_archive_is_unpacked_once(tmp_path, make, name):
     assert (inner/'mine').exists() and not list(tmp_path.glob('*.part'))
 
 
-HOSTILE = {'parent': lambda p: tar(p/'a.tar', ('../evil', b'x'), mode='w'),
-           'absolute': lambda p: tar(p/'a.tar', ('/tmp/evil', b'x'), mode='w'),
-           'symlink': lambda p: tar(p/'a.tar', ('l', link(tarfile.SYMTYPE, '/etc')), ('l/evil', b'x'), mode='w'),
-           'inner symlink': lambda p: tar(p/'a.tar', ('f', b''), ('l', link(tarfile.SYMTYPE, 'f')), mode='w'),
-           'hard link': lambda p: tar(p/'a.tar', ('f', b''), ('l', link(tarfile.LNKTYPE, 'f')), mode='w'),
-           'device': lambda p: tar(p/'a.tar', ('d', link(tarfile.CHRTYPE, '')), mode='w'),
-           'pipe': lambda p: tar(p/'a.tar', ('d', link(tarfile.FIFOTYPE, '')), mode='w'),
-           'zip parent': lambda p: zipped(p/'a.zip', ('a/../../evil', b'x')),
-           'zip absolute': lambda p: zipped(p/'a.zip', ('/tmp/evil', b'x')),
-           'zip backslash': lambda p: zipped(p/'a.zip', ('..\\evil', b'x')), 'zip drive': lambda p: zipped(p/'a.zip', ('C:evil', b'x'))}
+OUTSIDE = 'leads outside|outside the destination'
+HOSTILE = {'parent': (lambda p: tar(p/'a.tar', ('../evil', b'x'), mode='w'), OUTSIDE),
+           'absolute': (lambda p: tar(p/'a.tar', (f'{p.parent}/evil', b'x'), mode='w'), OUTSIDE),
+           'symlink': (lambda p: tar(p/'a.tar', ('l', link(tarfile.SYMTYPE, f'{p.parent}')), ('l/evil', b'x'), mode='w'), 'link'),
+           'inner symlink': (lambda p: tar(p/'a.tar', ('f', b''), ('l', link(tarfile.SYMTYPE, 'f')), mode='w'), "'l' is a link"),
+           'hard link': (lambda p: tar(p/'a.tar', ('f', b''), ('l', link(tarfile.LNKTYPE, 'f')), mode='w'), "'l' is a link"),
+           'device': (lambda p: tar(p/'a.tar', ('d', link(tarfile.CHRTYPE, '')), mode='w'), 'special file'),
+           'pipe': (lambda p: tar(p/'a.tar', ('d', link(tarfile.FIFOTYPE, '')), mode='w'), 'special file'),
+           'zip parent': (lambda p: zipped(p/'a.zip', ('a/../../evil', b'x')), OUTSIDE),
+           'zip absolute': (lambda p: zipped(p/'a.zip', (f'{p.parent}/evil', b'x')), OUTSIDE),
+           'zip backslash': (lambda p: zipped(p/'a.zip', ('..\\evil', b'x')), OUTSIDE),
+           'zip drive': (lambda p: zipped(p/'a.zip', ('C:evil', b'x')), OUTSIDE)}
 
 
 @pytest.mark.parametrize('kind', HOSTILE)
 def test_nothing_leaves_the_folder(tmp_path, kind):
     (tmp_path/'in').mkdir()
-    line = said(extract, HOSTILE[kind](tmp_path/'in'), tmp_path/'in'/'out')
-    assert 'in/a.' in line and sorted(p.name for p in tmp_path.rglob('*') if p.is_file()) in (['a.tar'], ['a.zip'])
-    assert not (tmp_path/'in'/'out').exists() and not (tmp_path/'in'/'out.part').exists()
+    make, words = HOSTILE[kind]
+    line = said(extract, make(tmp_path/'in'), tmp_path/'in'/'out')
+    assert 'in/a.' in line and re.search(words, line), line
+    assert sorted(p.name for p in tmp_path.rglob('*')) in (['a.tar', 'in'], ['a.zip', 'in'])
+
+
+@pytest.mark.parametrize('members', [[('a', b'1'), ('a', b'2')], [('a', b''), ('a/b', b'')], [('a/b', b''), ('a', b'')]])
+@pytest.mark.parametrize('make, name', [(tar, 'a.tar.gz'), (zipped, 'a.zip')])
+@pytest.mark.filterwarnings('ignore:Duplicate name')
+def test_a_name_that_comes_twice_is_damage(tmp_path, make, name, members):
+    line = said(extract, make(tmp_path/name, *members), tmp_path/'out')
+    assert 'comes twice' in line and name in line and 'remove it and fetch it again' in line and 'another folder' not in line
+    assert not (tmp_path/'out').exists() and not list(tmp_path.glob('*.part'))
+
+
+def test_remedies_name_no_option():
+    "`run` has --out and `data` has --root; both show these words."
+    assert not [r for r in REMEDIES.values() if '--' in r] and 'choose another folder' in REMEDIES[errno.EEXIST]
+    assert REMEDIES[errno.EACCES] == 'choose a folder you may write to'
 
 
 def test_a_link_in_a_zip_is_refused(tmp_path):

@@ -1,5 +1,5 @@
 "The published layouts of still-image sets, on real data where there is some, and every way in which they can be broken."
-import pickle
+import os, pickle, signal
 
 import numpy as np
 import pytest
@@ -55,6 +55,14 @@ def test_pixel_stats_are_the_moments():
     (dict(x_train=None), 'x_train'), (dict(x_train=np.zeros((30, 8, 8, 3), np.float32)), 'float32'),
     (dict(x_train=noise(30, 8, 8, 4)), '4'),
     (dict(x_train=noise(30, 8)), 'shape'), (dict(y_train=np.arange(29) % 3), '29 labels'), (dict(y_test=np.arange(9) % 4), 'outside 0–2'),
+    (dict(y_train=np.full(30, 2 ** 62)), '30 training samples for 4611686018427387905 classes'),
+    (dict(y_train=(np.arange(30) % 3 - 1).astype(np.uint32)), '30 training samples for 4294967296 classes'),
+    (dict(y_train=np.full(30, -1)), 'label -1 is outside 0–0 · 30 such'), (dict(y_test=np.full(9, 2 ** 64 - 1, np.uint64)), '0–2 · 9 such'),
+    (dict(y_train=np.full(30, 2 ** 62), classes=np.array(['a', 'b'])), 'outside 0–1 · 30 such'),
+    (dict(classes=np.array([b'a', b'\xff', b'c'])), 'are not text'), (dict(classes=np.arange(3.)), 'float64'),
+    (dict(classes=np.array(['a', 'b\tc', 'd'])), r"'b\tc'"), (dict(classes=np.array(['a', 'b', 'c\n'])), r"'c\n'"),
+    (dict(classes=np.array(['a', 'b\u2028', 'c'])), r"'b\u2028'"), (dict(classes=np.array([1114112], np.uint32).view('U1')), 'outside 0–0'),
+    (dict(classes=np.array([97, 1114112, 98], np.uint32).view('U1')), 'are not text'), (dict(classes=np.array([], 'U1')), 'outside'),
     (dict(y_train=np.zeros(30)), 'float64'), (dict(y_train=np.zeros((30, 1), int)), '[30, 1]'),
     (dict(x_test=noise(9, 9, 9, 3)), 'one size'),
     (dict(x_train=np.array([{'a': 1}] * 30, object)), 'read'), (dict(y_train=np.arange(30) % 3 - 1), 'outside'),
@@ -93,8 +101,36 @@ def test_too_many_are_refused(tmp_path):
     assert 'asked for' in said(Npz(test_per_class=4).load, tmp_path, 0, 4)
     for bad in (dict(train_per_class=0), dict(valid_per_class=-1), dict(test_per_class=0)): said(CIFAR10, **bad)
     said(Folder, size=4)
-    a, b, c = by_class(np.arange(30) % 3, (2, 3, None), stream(0, 'x'))
+    a, b, c = by_class(np.arange(30) % 3, (2, 3, None), 3, stream(0, 'x'))
     assert sorted([*a, *b, *c]) == list(range(30))
+
+
+@pytest.mark.parametrize('absent', [0, 1, 2])
+def test_an_absent_class_is_refused_wherever_it_is(tmp_path, absent):
+    y = np.array([k for k in range(3) if k != absent] * 4)
+    assert f'class {absent} has 0' in said(by_class, y, (2, None), 3, stream(0, 'x'))
+    assert len(by_class(y, (0, None), 3, stream(0, 'x'))[1]) == 8
+    npz(tmp_path/'images.npz', x_test=noise(8, 8, 8, 3), y_test=y)
+    assert len(Npz().load(tmp_path, 0, 4).test) == 8 and f'class {absent} has 0' in said(Npz(test_per_class=2).load, tmp_path, 0, 4)
+
+
+def test_class_names_are_text_in_any_script(tmp_path):
+    for names in (np.array(['Frösche', '日本', 'c']), np.array([s.encode() for s in ('Frösche', '日本', 'c')])):
+        npz(tmp_path/'images.npz', classes=names)
+        assert Npz().load(tmp_path, 0, 4).classes == ('Frösche', '日本', 'c')
+    npz(tmp_path/'images.npz', classes=np.array([7, 8, 9]))
+    assert Npz().load(tmp_path, 0, 4).classes == ('7', '8', '9')
+
+
+def test_a_cifar_file_with_too_many_classes(tmp_path):
+    n = 65537
+    np.savez(tmp_path/'cifar10.npz', x_train=np.zeros((n, 1, 1), np.uint8), y_train=np.arange(n), x_test=np.zeros((1, 1, 1), np.uint8), y_test=[0])
+    assert 'too large' in said(CIFAR10().load, tmp_path, 0, 4)
+
+
+@pytest.mark.parametrize('cls', [CIFAR10, CIFAR100])
+def test_the_throttled_host_is_asked_last(cls):
+    for a in cls.about.archives: assert 'toronto' not in a.urls[0] and 'toronto' in a.urls[-1] and len(a.md5) == 32
 
 
 def test_settings_go_to_json_and_back():
@@ -135,7 +171,9 @@ def test_cifar_is_the_same_from_every_form(tmp_path, monkeypatch, cls):
     p = np.random.default_rng(5).permutation(len(a['y_train']))
     np.savez(tmp_path/'one'/f'{cls.stem}.npz', **a | dict(x_train=a['x_train'][p], y_train=a['y_train'][p]))
     official(tmp_path/'two', a, fine=cls is CIFAR100)
-    assert 'not the published ones' in said(cls().load, tmp_path/'two', 0, 4)   # torchvision's sums
+    line = said(cls().load, tmp_path/'two', 0, 4)   # torchvision's sums
+    assert 'not the published ones' in line and 'download=True' not in line
+    assert f'remove {tmp_path/"two"/cls.folder}, then: snn-repro data prepare {cls.__name__} --root {tmp_path/"two"}' in line
     monkeypatch.setattr('torchvision.datasets.cifar.check_integrity', lambda *a: True)
     one, two = (cls(valid_per_class=1).load(tmp_path/w, 0, 4) for w in ('one', 'two'))
     assert one.classes == two.classes and len(one.classes) == (100 if cls is CIFAR100 else 10)
@@ -207,11 +245,34 @@ def test_subsets_of_files_carry_their_names(pictures):
     assert torch.equal(split.train.batch(torch.tensor([3]))[0], whole.batch(torch.tensor([i]))[0]) and part(whole, np.arange(12)) is whole
 
 
-def test_every_mode_of_image_becomes_rgb(tmp_path):
-    for mode in ('1', 'L', 'P', 'RGB', 'RGBA', 'CMYK', 'I;16'):
-        file = tmp_path/f'{mode[0]}{len(mode)}.{"jpg" if mode == "CMYK" else "png"}'
-        Image.new(mode, (20, 30), 1 if mode != 'RGB' else (1, 2, 3)).save(file)
-        assert decode(file, 16).shape == (3, 16, 16)
+RED = {'1': (1, 255, 255, 255), 'L': (76, 76, 76, 76), 'LA': ((76, 255), 76, 76, 76), 'RGB': ((200, 10, 30), 200, 10, 30),
+       'RGBA': ((200, 10, 30, 255), 200, 10, 30), 'CMYK': ((55, 245, 225, 0), 200, 10, 30), 'P': (1, 200, 10, 30)}
+
+@pytest.mark.parametrize('mode', RED)
+def test_every_mode_of_bytes_becomes_rgb(tmp_path, mode):
+    value, *rgb = RED[mode]
+    image = Image.new(mode, (20, 30), value)
+    if mode == 'P': image.putpalette([0, 0, 0, 200, 10, 30])
+    image.save(tmp_path/f'x.{"tif" if mode == "CMYK" else "png"}')
+    assert (decode(next(tmp_path.iterdir()), 16) == np.array(rgb, np.uint8)[:, None, None]).all()
+
+
+@pytest.mark.parametrize('dtype, ending', [(np.uint16, 'png'), (np.uint16, 'tif'), ('>u2', 'tif'), (np.int32, 'tif'), (np.float32, 'tif')])
+def test_pixels_that_are_no_bytes_are_refused(tmp_path, dtype, ending):
+    "Pillow would make them white: 1,000 of 65,535 is nearly black."
+    Image.fromarray(np.full((30, 20), 1000, dtype)).save(tmp_path/f'x.{ending}')
+    line = said(decode, tmp_path/f'x.{ending}', 16)
+    assert f'x.{ending}' in line and 'not of 8 bits' in line and 'store it' in line
+
+
+def test_a_narrow_strip_is_refused_before_it_is_enlarged(tmp_path):
+    for n, size in enumerate([(1, 30000), (30000, 1), (2, 202), (101, 1)]):
+        Image.new('L', size).save(tmp_path/f'{n}.png')
+        for cut in (None, lambda h, w: (0, 0, h, w)):
+            line = said(decode, tmp_path/f'{n}.png', 16, cut)
+            assert f'{n}.png: {size[0]}×{size[1]} pixels' in line and 'crop it' in line
+    Image.new('L', (2, 200), 7).save(tmp_path/'ok.png')
+    assert (decode(tmp_path/'ok.png', 16) == 7).all()
 
 
 def test_broken_folders_are_told_in_one_line(pictures):
@@ -228,7 +289,101 @@ def test_broken_folders_are_told_in_one_line(pictures):
         file.write_bytes(content)
         assert 'cannot be decoded' in said(source.batch, torch.tensor([0]))
     file.unlink()
-    assert '0.png' in said(source.batch, torch.tensor([0]))
+    assert '0.png' in said(source.batch, torch.tensor([0])) and '0.png: no such file' in said(lambda: list(source.values()))
+
+
+@pytest.mark.parametrize('target', ['train/cat', 'train', '.', '..', '/'])
+def test_a_link_that_leads_back_is_refused(pictures, target):
+    (pictures/'images/train/cat/up').symlink_to((pictures/'images'/target).resolve())
+    line = said(read_tree, pictures/'images')
+    assert 'is the same folder as' in line and f'{os.sep}up' in line and 'remove the link' in line
+
+
+def test_links_to_elsewhere_are_followed_once(pictures):
+    want, home = read_tree(pictures/'images'), pictures/'images'
+    (home/'train').rename(pictures/'disk')
+    (home/'train').symlink_to(pictures/'disk')
+    (pictures/'disk'/'bee').rename(pictures/'bee')
+    (pictures/'disk'/'bee').symlink_to('../bee')
+    assert read_tree(home) == want
+    (pictures/'disk'/'wasp').symlink_to('../bee')
+    assert 'wasp: is the same folder as' in said(read_tree, home)
+
+
+def test_hidden_files_are_passed_over(pictures):
+    want, home = read_tree(pictures/'images'), pictures/'images'
+    (home/'train'/'cat'/'._0.png').write_bytes(b'\0\5\x16\7')
+    for hidden in ('train/.cache', 'train/cat/.thumbnails'):
+        (home/hidden).mkdir()
+        (home/hidden/'0.png').write_bytes(b'')
+    assert read_tree(home) == want
+
+
+def test_a_folder_that_cannot_be_read_is_told(pictures, monkeypatch):
+    scan, closed = os.scandir, pictures/'images'/'train'/'bee'
+    def scandir(path):
+        if os.fspath(path) == str(closed): raise PermissionError(13, 'Permission denied', str(closed))
+        return scan(path)
+    monkeypatch.setattr(os, 'scandir', scandir)
+    assert said(read_tree, pictures/'images') == f'{closed}: cannot be read (permission denied) (make it readable)'
+
+
+@pytest.mark.parametrize('name', [b'caf\xe9.png', b'a\tb.png', b'a\nb.png', 'a\u2028b.png'.encode()])
+def test_a_name_that_is_no_line_of_text_is_refused(pictures, name):
+    good = pictures/'images'/'train'/'ant'/'0.png'
+    os.rename(good, os.path.join(os.fsencode(good.parent), name))
+    line = said(Folder(size=16).load, pictures, 0, 4)
+    assert repr(os.fsdecode(b'train/ant/' + name)) in line and 'rename it' in line and line.encode()
+    os.rename(os.path.join(os.fsencode(good.parent), name), good)
+    os.rename(good.parent, os.path.join(os.fsencode(good.parent.parent), name))
+    assert 'rename it' in said(Folder(size=16).load, pictures, 0, 4) or 'train has not' in said(Folder(size=16).load, pictures, 0, 4)
+
+
+def test_one_pool_of_threads_decodes_for_all(pictures, monkeypatch):
+    made, pool = [], folders.ThreadPoolExecutor
+    monkeypatch.setattr(folders, 'ThreadPoolExecutor', lambda *a, **k: made.append(1) or pool(*a, **k))
+    folders.decoders.cache_clear()
+    split = Folder(size=16, valid_per_class=1).load(pictures, 0, 4)
+    assert not made
+    for s in (split.train, split.valid, split.test):
+        x, _ = s.batch(torch.arange(len(s)))
+        assert all(np.array_equal(a, s.image(i)) for i, a in enumerate(x))
+    assert made == [1]
+    folders.decoders.cache_clear()
+
+
+def test_an_error_leaves_the_pool_usable(pictures):
+    source = Folder(size=16).load(pictures, 0, 4).train
+    want, file = source.batch(torch.arange(12))[0], source.folder/source.names[5]
+    content = file.read_bytes()
+    file.write_bytes(b'')
+    assert '1.png' in said(source.batch, torch.arange(12))
+    file.write_bytes(content)
+    assert torch.equal(source.batch(torch.arange(12))[0], want)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='there is no fork')
+def test_a_forked_process_has_threads_of_its_own(pictures):
+    source = Folder(size=16).load(pictures, 0, 4).train
+    source.batch(torch.arange(4))
+    if not (child := os.fork()):
+        signal.alarm(20)
+        os._exit(0 if source.batch(torch.arange(4))[0].shape == (4, 3, 16, 16) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize('cls, fetched', [(CUB200, True), (StanfordDogs, True), (StanfordCars, False), (ImageNet1k, False)])
+def test_the_remedy_for_a_partial_copy_leads_somewhere(tmp_path, cls, fetched):
+    "`data prepare` skips what is there, so it must go first; what cannot be fetched is got from its origin."
+    home = tmp_path/cls.folder
+    home.mkdir()
+    want = f'remove {home}, then: snn-repro data prepare {cls.__name__} --root {tmp_path}' if fetched else cls.about.origin
+    if cls is not ImageNet1k: assert want in said(cls().load, tmp_path, 0, 4)
+    assert want in cls().again(home)
+    Image.new('RGB', (9, 9)).save(home/'0.png')
+    (home/'0.png').write_bytes(b'')
+    source = Files(home, ('0.png',), torch.tensor([0]), 16, cls().again(home))
+    assert want in said(source.image, 0)
 
 
 def test_the_order_is_not_the_disks(pictures, monkeypatch):
@@ -322,6 +477,6 @@ def test_real_cars_in_the_official_layout(real, tmp_path, monkeypatch):
     view = transforms.Compose([transforms.Resize(73), transforms.CenterCrop(64), transforms.PILToTensor()])
     x, y = test.batch(torch.arange(4))
     assert all(torch.equal(a, view(library[i][0])) for i, a in enumerate(x)) and train.batch(torch.tensor([0]))[0].float().std() > 10
-    assert 'training samples for 196 classes' in said(StanfordCars().load, tmp_path, 0, 4)
+    assert 'samples for 196 classes' in said(StanfordCars().load, tmp_path, 0, 4)
     savemat(home/'devkit'/'cars_train_annos.mat', {'other': 1})
     assert 'annotations' in said(StanfordCars().load, tmp_path, 0, 4)

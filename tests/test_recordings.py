@@ -1,5 +1,5 @@
 "Event files and the sets made of them: SpikingJelly as the oracle, real N-MNIST, bad files, splits, a preparation that is killed."
-import os, random, shutil, signal, subprocess, sys, warnings
+import os, random, resource, shlex, shutil, signal, subprocess, sys, warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +11,20 @@ from spikingjelly.datasets.utils import integrate_events_by_fixed_frames_number,
 
 from snn_repro import recordings
 from snn_repro.data import check_split, manifest
-from snn_repro.event_files import check_events, cut, frames, read_aedat, read_bin, resized
+from snn_repro.event_files import check_events, cut, frames, list_recordings, natural, read_aedat, read_bin, resized
 from snn_repro.files import SEAL
-from snn_repro.recordings import Clips, DVSCIFAR10, NCaltech101, NMNIST, list_recordings, natural
-from snn_repro.spec import Spec, UserError
+from snn_repro.recordings import Clips, DVSCIFAR10, NCaltech101, NMNIST
+from snn_repro.spec import Spec, UserError, edits
 
 KINDS = (NMNIST, DVSCIFAR10, NCaltech101)
+PUBLISHED = {k: (k.numbers, k.per_class) for k in KINDS}
+
+
+@pytest.fixture(autouse=True)
+def numbers_put_back():
+    "`small` makes a small set count as whole, for one test."
+    yield
+    for k, (numbers, per_class) in PUBLISHED.items(): k.numbers, k.per_class = numbers, per_class
 
 
 def made(seed, n=200, sensor=(34, 34), span=300_000):
@@ -27,8 +35,8 @@ def made(seed, n=200, sensor=(34, 34), span=300_000):
 def as_bin(e): return b''.join(bytes([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255]) for t, x, y, p in zip(*(e[k].tolist() for k in 'txyp')))
 
 def as_aedat(e, header=b'#!AER-DAT2.0\r\n# made by a test\r\n'):
-    return header + b''.join(((127 - y << 1) | (127 - x << 8) | (1 - p)).to_bytes(4, 'big') + t.to_bytes(4, 'big')
-                             for t, x, y, p in zip(*(e[k].tolist() for k in 'txyp')))
+    words = np.stack([(127 - e['y'] << 1) | (127 - e['x'] << 8) | (1 - e['p']), e['t']], 1)
+    return header + words.astype('>u4').tobytes()
 
 def same(a, b): return all(np.array_equal(a[k], b[k]) for k in 'txyp')
 
@@ -38,9 +46,10 @@ def put(path, content):
     return path
 
 
-def small(kind, root, per_class=10, order=None):
-    "A small set of this kind in its official layout; files are written in the given order."
+def small(kind, root, per_class=10, order=None, whole=True):
+    "A small set of this kind in its official layout, which counts as whole unless told otherwise; files are written in the given order."
     files = {}
+    if whole: kind.numbers, kind.per_class = (kind.count * per_class,), kind.per_class and per_class
     if kind is NMNIST:
         for c in range(10):
             for i in range(per_class): files[f'N-MNIST/{"Train" if i < per_class * .7 else "Test"}/{c}/{i:05}.bin'] = as_bin(made(100 * c + i))
@@ -79,6 +88,25 @@ def test_overflow_notes_advance_the_clock(tmp_path):
     got = read_bin(put(tmp_path/'a.bin', as_bin(e)))
     assert got['t'].tolist() == [3, 9 + 8192, 4 + 3 * 8192] and got['x'].tolist() == [0, 2, 5]
 
+def bs3(path):
+    "Events of a clip of 56-bit events: 12 bits x, 12 y, 8 polarity, 24 time in µs."
+    b = np.fromfile(path, np.uint8).reshape(-1, 7).astype(np.int64).T
+    return {'t': b[4] << 16 | b[5] << 8 | b[6], 'x': b[0] << 4 | b[1] >> 4, 'y': (b[1] & 15) << 8 | b[2], 'p': b[3]}
+
+def test_real_clips_of_128_pixels_pass_through_aedat(real, tmp_path):
+    clips = sorted((real('events')/'event_fixtures'/'dvs_gesture_bs3').glob('*.bs3'))
+    assert len(clips) == 10
+    for clip in clips:
+        e, path = bs3(clip), tmp_path/f'{clip.stem}.aedat'
+        path.write_bytes(as_aedat(e))
+        got, sensor = DVSCIFAR10().events(path)
+        assert same(got, e) and same(got, cifar10_dvs._load_origin_data(path)) and 60_000 < len(got['t']) < 190_000
+        for split_by in ('time', 'number'):
+            ours = frames(got, 10, sensor, split_by)
+            assert np.array_equal(ours.numpy(), integrate_events_by_fixed_frames_number(e, split_by, 10, 128, 128))
+            ready = DVSCIFAR10(split_by=split_by).clip(path, 10)
+            assert torch.equal(ready, torch.nn.functional.interpolate(ours, (48, 48), mode='bilinear', align_corners=True))
+
 def test_real_sample_files(real):
     root = real('events')/'event_fixtures'
     e = read_bin(root/'sample_nmnist.bin')
@@ -96,12 +124,19 @@ good = made(3, 50)
     ('a.bin', as_bin(good)[:-1], '249 bytes are not a multiple of 5'),
     ('a.bin', as_bin(good | {'x': good['x'] + 9}), 'x runs from'),
     ('a.bin', as_bin(good | {'y': np.full(50, 34)}), 'y runs from 34 to 34, outside the sensor .0–33'),
+    ('a.bin', as_bin(good | {'x': np.full(50, 255)}), 'x runs from 255 to 255, outside the sensor .0–33'),
+    ('a.bin', as_bin(good | {'y': np.full(50, 239)}), 'y runs from 239 to 239, outside the sensor .0–33'),
+    ('caltech.bin', as_bin(good | {'x': np.full(50, 240)}), 'x runs from 240 to 240, outside the sensor .0–239'),
+    ('caltech.bin', as_bin(good | {'y': np.full(50, 180)}), 'y runs from 180 to 180, outside the sensor .0–179'),
     ('a.bin', as_bin(good | {'t': good['t'][::-1]}), 'time runs backwards at event 1 · 49 such'),
     ('a.bin', as_bin(good | {'y': np.full(50, 240)}), 'no events'),
     ('a.bin', as_bin(good | {'t': np.full(50, 7)}), '2 frames of a recording of 0 µs'),
     ('a.aedat', b'', 'the file is empty'),
     ('a.aedat', as_aedat(good)[:-1], '399 bytes of events are not a multiple of 8'),
     ('a.aedat', as_aedat(good)[:-4], '396 bytes of events are not a multiple of 8'),
+    ('a.aedat', as_aedat(good)[:-8] + bytes([0, 0, 128, 4, 0, 4, 0, 0]), 'event 49 has the address 0x8004, outside the 128×128 pixels · 1 such'),
+    ('a.aedat', as_aedat(good)[:-16] + bytes([128, 0, 0, 4, 0, 4, 0, 0] * 2), 'event 48 has the address 0x80000004, outside .* · 2 such'),
+    ('a.aedat', as_aedat(good)[:-8] + bytes([0, 1, 0, 4, 0, 4, 0, 0]), 'event 49 has the address 0x10004'),   # x or y beyond 127
     ('a.aedat', as_aedat(good, b''), 'not AEDAT 2.0'),
     ('a.aedat', as_aedat(good, b'#!AER-DAT4.0\r\n'), "not AEDAT 2.0: it starts with b'#!AER-DAT4.0'"),
     ('a.aedat', as_aedat(good, b'#!AER-DAT2.0\r\n# caf\xe9\r\n'), 'events read of 50|multiple|header'),
@@ -110,7 +145,8 @@ good = made(3, 50)
     ('a.aedat', as_aedat(good | {'t': good['t'][::-1]}), 'time runs backwards')])
 def test_bad_files(tmp_path, name, content, words):
     path = put(tmp_path/name, content)
-    with pytest.raises(UserError, match=words) as e: (DVSCIFAR10 if name == 'a.aedat' else NMNIST)().clip(path, 2)
+    kind = {'a.aedat': DVSCIFAR10, 'caltech.bin': NCaltech101, 'a.bin': NMNIST}[name]
+    with pytest.raises(UserError, match=words) as e: kind().clip(path, 2)
     assert e.value.where == str(path) and e.value.remedy and '\n' not in str(e.value)
 
 @pytest.mark.parametrize('read', [read_bin, read_aedat])
@@ -208,7 +244,7 @@ def test_checksums_are_those_of_spikingjelly(kind, library):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_shapes_labels_and_manifest(kind, tmp_path):
-    data, n = kind(), 10 if kind is not NCaltech101 else 3
+    data, n = kind(), 10 if kind is not NCaltech101 else 5
     split = data.load(small(kind, tmp_path, n), 0, 5)
     check_split(split, 'test')
     assert len(split.classes) == kind.count and list(split.classes) == sorted(split.classes) and 'Faces' not in split.classes
@@ -260,8 +296,18 @@ def test_parts_do_not_overlap_and_use_all(kind, fields, tmp_path):
     assert few[0] < more[0] and few[2] == more[2]
 
 def test_first_takes_the_first_by_number(tmp_path):
-    train, _, test = names(DVSCIFAR10().load(small(DVSCIFAR10, tmp_path, 11), 3, 1))
-    assert {n for n in test if 'cat' in n} == {'cat/cifar10_cat_9.aedat', 'cat/cifar10_cat_10.aedat'}   # floor(0.9 · 11) = 9 train
+    train, _, test = names(DVSCIFAR10(train_share=.8).load(small(DVSCIFAR10, tmp_path, 11), 3, 1))
+    assert {n for n in test if 'cat' in n} == {'cat/cifar10_cat_9.aedat', 'cat/cifar10_cat_10.aedat'}   # round(0.8 · 11) = 9 train
+
+@pytest.mark.parametrize('split', ['first', 'random'])
+def test_the_share_of_a_class_is_rounded_as_the_official_code_does(split):
+    "N-Caltech101's classes differ in size; Python's round takes a half to the even number: 0.9 · 5 to 4, 0.9 · 15 to 14, 0.9 · 25 to 22."
+    for share in (.9, .5, .75):
+        sizes = list(range(2, 41)) if share < .9 else list(range(5, 41))
+        labels = tuple(c for c, n in enumerate(sizes) for _ in range(n))
+        found = recordings.Found(tuple(f'{c}/{i}.bin' for i, c in enumerate(labels)), labels, tuple(map(str, range(len(sizes)))), labels)
+        train, _, test = recordings.divide(found, 0, NCaltech101(split=split, train_share=share))
+        assert np.bincount(np.array(labels)[train]).tolist() == [round(share * n) for n in sizes] and len(train) + len(test) == len(labels)
 
 def test_official_keeps_to_the_folders(tmp_path):
     train, _, test = names(NMNIST().load(small(NMNIST, tmp_path), 5, 1))
@@ -285,11 +331,71 @@ def test_missing_sets_and_classes(tmp_path):
     shutil.rmtree(small(NMNIST, tmp_path)/'N-MNIST/Test')
     with pytest.raises(UserError, match='0 recordings for test'): NMNIST().load(tmp_path, 0, 4)
 
-def test_too_much_to_be_read_at_once(tmp_path, monkeypatch):
-    small(NMNIST, tmp_path)
+def of_command(remedy):
+    "Kind, root, T and changes of the command in a remedy."
+    *_, name, _, root, _, T = (words := shlex.split(remedy[remedy.index('snn-repro data prepare'):]))[:8]
+    assert set(words[8::2]) <= {'--set'}
+    return name, root, int(T), words[9::2]
+
+@pytest.mark.parametrize('data', [NMNIST(), NMNIST(split_by='number', size=32, train=50, split='random', train_share=.5, reorder=True)])
+def test_too_much_to_be_read_at_once_names_the_command(data, tmp_path, monkeypatch):
+    root = small(NMNIST, tmp_path/'my data')
     monkeypatch.setattr(recordings, '_MOST', 10 ** 6)
-    with pytest.raises(UserError, match='GB of frames') as e: NMNIST().load(tmp_path, 0, 4)
-    assert 'prepare' in e.value.remedy
+    with pytest.raises(UserError, match='GB of frames') as e: data.load(root, 0, 4)
+    name, at, T, changes = of_command(e.value.remedy)
+    assert (name, at, T) == ('NMNIST', str(root), 4) and edits(NMNIST(), changes) == data
+    edits(NMNIST(), changes).prepare(Path(at), T)
+    assert isinstance(data.load(root, 0, 4).train, Clips)
+
+def test_a_gigabyte_is_the_most_that_is_read_directly(): assert recordings._MOST == 2 ** 30
+
+@pytest.mark.parametrize('T', [0, -3])
+def test_less_than_one_frame(T, tmp_path):
+    small(NMNIST, tmp_path)
+    for act in (lambda: NMNIST().load(tmp_path, 0, T), lambda: NMNIST().prepare(tmp_path, T)):
+        with pytest.raises(UserError, match=f'{T} frames') as e: act()
+        assert e.value.remedy == 'choose 1 or more'
+    assert not (tmp_path/'prepared').exists()
+
+
+# A part of a set
+
+def test_numbers_are_the_published_ones():
+    assert PUBLISHED == {NMNIST: ((60_000, 10_000), None), DVSCIFAR10: ((10_000,), 1000), NCaltech101: ((8709,), None)}
+
+@pytest.mark.parametrize('kind, words', [(DVSCIFAR10, '30 of 10,000 recordings; airplane has 3 of 1,000'), (NCaltech101, '303 of 8,709 recordings')])
+def test_a_part_of_a_set_is_no_set(kind, words, tmp_path):
+    small(kind, tmp_path, 3, whole=False)
+    home = kind().home(tmp_path)
+    for act in (lambda: kind().load(tmp_path, 0, 2), lambda: kind(valid=10, split='random').load(tmp_path, 0, 2), lambda: kind().prepare(tmp_path, 2)):
+        with pytest.raises(UserError, match=words) as e: act()
+        assert e.value.where == str(home) and e.value.remedy == f'remove {home}, then: snn-repro data prepare {kind.__name__} --root {tmp_path}'
+    asked = kind(train_share=.7, test=kind.count)
+    assert len(asked.load(tmp_path, 0, 2).test) == kind.count == len(kind(train_share=.7, train=kind.count).load(tmp_path, 0, 2).train)
+    folder = asked.prepare(tmp_path, 2)
+    assert len(asked.load(tmp_path, 0, 2).test) == kind.count
+    shutil.rmtree(home)                                                     # and frames of a part do not count as those of a set either
+    for act in (lambda: kind().load(tmp_path, 0, 2), lambda: kind().prepare(tmp_path, 2)):
+        with pytest.raises(UserError, match=words) as e: act()
+        assert e.value.where == str(folder) and f'remove {folder}' in e.value.remedy
+    assert len(asked.load(tmp_path, 0, 2).test) == kind.count
+
+def test_one_recording_more_or_less_is_told(tmp_path):
+    home = small(DVSCIFAR10, tmp_path, 3)/'CIFAR10-DVS'
+    DVSCIFAR10(train_share=.7).load(tmp_path, 0, 1)
+    (home/'cat/cifar10_cat_0.aedat').rename(home/'dog/cifar10_dog_99.aedat')   # the sum is right
+    with pytest.raises(UserError, match='30 of 30 recordings; cat has 2 of 3'): DVSCIFAR10(train_share=.7).load(tmp_path, 0, 1)
+    (home/'dog/cifar10_dog_99.aedat').unlink()
+    with pytest.raises(UserError, match='29 of 30 recordings; cat has 2 of 3'): DVSCIFAR10(train_share=.7).load(tmp_path, 0, 1)
+
+def test_the_folder_of_everything_is_not_to_be_removed(tmp_path):
+    small(DVSCIFAR10, tmp_path, 1, whole=False)
+    with pytest.raises(UserError, match='10 of 10,000') as e: DVSCIFAR10().load(tmp_path/'CIFAR10-DVS', 0, 1)
+    assert 'remove its folders' in e.value.remedy
+
+def test_a_part_of_nmnist_has_its_own_division(tmp_path):
+    small(NMNIST, tmp_path, whole=False)
+    assert len(NMNIST().load(tmp_path, 0, 2).train) == 70 and 'nmnist_small' not in NMNIST.folders
 
 
 # Prepared frames
@@ -306,7 +412,7 @@ def stop_after(monkeypatch, n, error=KeyboardInterrupt):
 
 @pytest.mark.parametrize('data', [NMNIST(split='random', train=40, valid=10, test=20), DVSCIFAR10(split_by='number', size=20), NCaltech101(valid=101)])
 def test_prepared_equals_direct(data, tmp_path):
-    small(type(data), tmp_path, 10 if not isinstance(data, NCaltech101) else 3)
+    small(type(data), tmp_path, 10 if not isinstance(data, NCaltech101) else 5)
     direct = data.load(tmp_path, 1, 4)
     folder = data.prepare(tmp_path, 4)
     with warnings.catch_warnings():
@@ -315,7 +421,6 @@ def test_prepared_equals_direct(data, tmp_path):
     assert manifest(ready) == manifest(direct) and ready.classes == direct.classes
     for a, b in zip(ready[:3], direct[:3]):
         assert isinstance(a, Clips) and a.shape == b.shape == (2, data.size, data.size) and torch.equal(a.y, b.y) and len(a) == len(b)
-        assert b''.join(v.tobytes() for v in a.values()) == b''.join(v.tobytes() for v in b.values())
         index = torch.randperm(len(a), generator=torch.Generator().manual_seed(0))[:9]
         for corner in (None, lambda n, h, w: (n, 0, h - 9, w - 5))[:1 + bool(len(a))]:
             x, y = a.batch(index, corner)
@@ -324,6 +429,41 @@ def test_prepared_equals_direct(data, tmp_path):
     assert data.prepare(tmp_path, 4) == folder and manifest(data.load(tmp_path, 1, 4)) == manifest(direct)
     shutil.rmtree(data.home(tmp_path))                                      # the recordings are not needed any more
     assert manifest(data.load(tmp_path, 1, 4)) == manifest(direct)
+
+def bytes_of(source): return b''.join(v.tobytes() for v in source.values())
+
+def test_what_stands_for_prepared_clips(tmp_path, monkeypatch):
+    "The hash of a run changes with the clips, with those chosen and with their labels; no clip is read for it."
+    data = NMNIST(split='random', train=40, test=20)
+    small(NMNIST, tmp_path/'a')
+    shutil.copytree(tmp_path/'a', tmp_path/'b')
+    other = tmp_path/'b/N-MNIST/Train/3/00002.bin'
+    other.write_bytes(as_bin(made(302) | {'p': np.ones(200, int)}))         # as large as before
+    for root in ('a', 'b'): data.prepare(tmp_path/root, 3)
+    one, same_again, other_seed, changed = (data.load(tmp_path/r, s, 3) for r, s in (('a', 0), ('a', 0), ('a', 1), ('b', 0)))
+    monkeypatch.setattr(Clips, 'clips', None)
+    assert bytes_of(one.train) == bytes_of(same_again.train) and len({bytes_of(s) for s in (one.train, one.test, other_seed.train, changed.train)}) == 4
+    one.train.y[0] += 1
+    assert bytes_of(one.train) != bytes_of(same_again.train)
+
+def test_prepared_clips_hold_no_files_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(recordings, '_CHUNK', 1)
+    small(NMNIST, tmp_path)
+    NMNIST(valid=20).prepare(tmp_path, 2)
+    used, limits = max(map(int, os.listdir('/proc/self/fd'))), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 12, limits[1]))
+    try:
+        splits = [NMNIST(valid=20).load(tmp_path, 0, 2) for _ in range(3)]
+        x = [part.batch(torch.arange(len(part)))[0] for split in splits for part in split[:3]]
+    finally: resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert [len(o[0]) for o in x] == [50, 20, 30] * 3 and all(o.sum() > 0 for o in x)
+
+def test_a_chunk_that_goes_away_is_named(tmp_path):
+    small(NMNIST, tmp_path)
+    folder = NMNIST().prepare(tmp_path, 2)
+    split = NMNIST().load(tmp_path, 0, 2)
+    (folder/'00001.npy').unlink()
+    with pytest.raises(UserError, match='00001.npy'): split.test.batch(torch.arange(30))
 
 def test_preparing_again_starts_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(recordings, '_CHUNK', 8)
@@ -395,7 +535,7 @@ def test_real_nmnist(real):
     split = NMNIST().load(root, 0, 10)
     check_split(split, 'N-MNIST')
     assert split.train.y.bincount().tolist() == [97, 116, 99, 93, 105, 92, 94, 117, 87, 100] and len(split.test) == 100
-    path = root/'nmnist_small'/split.test.names[17]
+    path = root/split.test.names[17]
     e = load_ATIS_bin(path)
     oracle = torch.from_numpy(integrate_events_by_fixed_frames_number(e, 'time', 10, 34, 34)).float()
     assert torch.equal(split.test.x[17], torch.nn.functional.interpolate(oracle, (48, 48), mode='bilinear', align_corners=True))

@@ -22,6 +22,14 @@ tier = TIERS['mini']
 def records(): return Runs(results)
 
 
+def test_full_size_records_say_what_they_claim():
+    records = list(Runs(results.parent/'full'))
+    assert len(records) == 2
+    for r in records:
+        assert Experiment.from_dict(r.config).id == r.id and not r.env['dirty']
+        for k, v in summary(r.outcomes).items(): np.testing.assert_allclose(r.metrics[k], v, rtol=1e-5, atol=1e-7, err_msg=f'{r.id} {k}')
+
+
 def test_every_row_with_an_experiment_has_all_its_seeds(records):
     for exhibit in EXHIBITS:
         for row, found in fill(exhibit, tier, records):
