@@ -37,7 +37,7 @@ def centre(image: Image.Image, size: int) -> Image.Image:
 
 def decode(path: Path, size: int, cut=None, again: str = 'replace or remove it') -> np.ndarray:
     """The image as RGB, uint8 [3,size,size]: the box (top, left, height, width) that `cut`(height, width) names, or else the `centre`.
-    Raises `UserError` for a file that is missing or damaged (remedy: `again`), for pixels that are not of 8 bits, and for a narrow strip."""
+    Raises `UserError` for a file that is missing or damaged (remedy: `again`), for pixels that are not of 8 bits, for a narrow strip."""
     try:
         with Image.open(path) as f:
             check(f.mode.split(';')[0] not in ('I', 'F'), f'its pixels (mode {f.mode}) are not of 8 bits', str(path),
@@ -257,7 +257,7 @@ class Published(Photos):
 @dataclass(frozen=True, kw_only=True)
 class ImageNet1k(Published):
     """ImageNet (ILSVRC 2012), 1,000 classes: imagenet/train/<wnid>/… and imagenet/val/<wnid>/…, whose validation images are the test.
-    All views are bilinear, a simplification of ours: BrainCog's loader (timm's) draws bilinear or bicubic in training and tests with bicubic."""
+    All views are bilinear, a simplification of ours: BrainCog's loader (timm's) draws bilinear or bicubic to train, bicubic to test."""
     folder, numbers = 'imagenet', (1281167, 50000, 1000)
     about = About('ImageNet, ILSVRC 2012', 'https://www.image-net.org (on request)', 'non-commercial research and teaching, as agreed',
                   '144 GB packed', (Archive('ILSVRC2012_img_train.tar', '1d675b47d978889d74fa0da5fadfb00e'),
