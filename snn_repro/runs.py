@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'Record', 'save_run', 'open_run', 'Runs', 'pack']
 
-# %% ../nbs/32_runs.ipynb #5ba35c94
-import io, json
+# %% ../nbs/32_runs.ipynb #8ce25d83
+import gzip, io, json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +50,7 @@ class Record:
 # %% ../nbs/32_runs.ipynb #aa527d9a
 def save_run(folder, config: dict, env: dict, history: pd.DataFrame, logits, labels, features, metrics: dict, weights: dict, manifest: str = '') -> Record:
     """Write a run's files and seal them. `logits [N, T, K]`, `labels [N]` and `features [n, D]` are NumPy arrays, `weights` a dict of them,
-    `manifest` the files that the samples came from.
+    `manifest` the files that the samples came from (`data.manifest`; kept compressed).
     Raises `UserError` where the folder cannot be written."""
     from safetensors.numpy import save
     folder = make_folder(folder)
@@ -61,7 +61,7 @@ def save_run(folder, config: dict, env: dict, history: pd.DataFrame, logits, lab
     write(folder/'outputs.safetensors', save({'logits': np.ascontiguousarray(logits), 'labels': np.ascontiguousarray(labels)}))
     write(folder/'features.safetensors', save({'features': np.ascontiguousarray(features, dtype=np.float16)}))
     write(folder/'weights.safetensors', save(weights))
-    if manifest: write(folder/'manifest.tsv', manifest)
+    if manifest: write(folder/'manifest.tsv.gz', gzip.compress(manifest.encode(), mtime=0))
     seal(folder, SCHEMA)
     return open_run(folder)
 
