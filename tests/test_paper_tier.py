@@ -1,4 +1,5 @@
 "Every row at full size: its net builds, gives its shapes and takes its first steps; started by name, a run goes through its first steps."
+import gzip, hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,10 @@ from PIL import Image
 
 from snn_repro.exhibits import EXHIBITS, find_experiment, names
 from snn_repro.folders import Folder
+from snn_repro.models.vgg import ThinVGG
+from snn_repro.recordings import NMNIST
 from snn_repro.tks import TKS
-from snn_repro.training import Runtime, trial
+from snn_repro.training import Runtime, fit, trial
 
 ROWS = {n: e for x in EXHIBITS for n, e in names(x).items()}
 ALL = list(dict.fromkeys(e for row in ROWS.values() for e in (row, row.teacher) if e))
@@ -80,3 +83,14 @@ def test_run_starts_at_full_size_given_the_data(cli, real, name, what, batch):
     code, out, err = cli('run', name, '--tier', 'paper', '--root', real(what), '--set', f'recipe.batch={batch}', '--steps', '2')
     assert code == 0, err
     assert [l.split()[0] for l in out.splitlines()[-2:]] == ['1', '2']
+
+
+def test_a_run_on_recordings_lists_its_files(real, tmp_path):
+    row = find_experiment('tks-table2-ncaltech101-tks-vgg-snn-10')
+    e = replace(row, data=NMNIST(train=30, test=10, size=16), arch=ThinVGG(), T=2, recipe=replace(row.recipe, epochs=1, warmup=0, batch=10))
+    record = fit(e, tmp_path, Runtime(real('nmnist')))
+    listed = gzip.decompress((tmp_path/e.id/'manifest.tsv.gz').read_bytes())
+    lines = [l.split('\t') for l in listed.decode().splitlines()]
+    assert [sum(l[0] == part for l in lines) for part in ('train', 'valid', 'test')] == [30, 0, 10]
+    assert all(name.split('/')[1] == digit and (real('nmnist')/name).is_file() for _, digit, name in lines)
+    assert record.env['manifest'] == hashlib.sha256(listed).hexdigest()
