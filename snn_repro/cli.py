@@ -35,6 +35,7 @@ def parser() -> Parser:
 
     def machine(v):
         v.add_argument('--threads', type=int, default=1, metavar='N', help='threads of torch (default 1: the same bytes whatever the cores)')
+        v.add_argument('--checkpoint', type=float, default=300, metavar='S', help='seconds from one checkpoint to the next (default 300)')
         v.add_argument('--steps', type=int, metavar='N', help='only try the first N steps, and write nothing')
 
     verb(reproduce, tier, only, out, root, device, lambda v: v.add_argument('--workers', type=int, metavar='N', help='runs at a time (default: one a core; one on a GPU)'),
@@ -120,7 +121,7 @@ def run(a):
     from snn_repro.training import Runtime, fit, trial
     for name in ('threads', 'steps'): check(getattr(a, name) is None or getattr(a, name) >= 1, f'--{name} is {getattr(a, name)}', remedy='choose 1 or more')
     row, e = chosen(a)
-    out, runtime = a.out or Path('runs')/(a.tier if row else 'own'), Runtime(a.root, a.device, a.threads, bar=True)
+    out, runtime = a.out or Path('runs')/(a.tier if row else 'own'), Runtime(a.root, a.device, a.threads, True, a.checkpoint)
     if a.steps: return print(trial(e, a.steps, runtime).to_string(float_format='%.4f'))
     record = fit(e, out, runtime)
     for k in ('top1', 'aurc'): print(f'{k:16} {record.metrics[k]:.4f}')

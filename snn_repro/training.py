@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from .checkpoint import Progress, Sums, drop_checkpoints
 from .data import Source, Split, check_split, manifest
 from .draws import balanced, order, stream, uniforms
 from .experiments import Experiment, Recipe, lr_at
@@ -31,13 +32,15 @@ from .objectives import Teacher, mean_logits, total
 from .runs import SCHEMA, Record, open_run, save_run
 from .spec import UserError, check
 
-# %% ../nbs/33_training.ipynb #fa4c8395
+# %% ../nbs/33_training.ipynb #a83c9a3a
 class Runtime(NamedTuple):
-    "`root`: folder of data sets; `device`; `threads` of a process; `bar`: show a bar over the steps if a person is watching."
+    """`root`: folder of data sets; `device`; `threads` of a process; `bar`: show a bar over the steps if a person is watching;
+    `checkpoint`: seconds from one checkpoint to the next."""
     root: Path | None = None
     device: str = 'cpu'
     threads: int = 1
     bar: bool = False
+    checkpoint: float = 300.0
 
 def check_device(device: str):
     "Raise `UserError` for a device that torch cannot use here."
@@ -102,12 +105,12 @@ def fetch(e: Experiment, source: Source, epoch: int, index: torch.Tensor, device
     return e.augment.after(source.ready(e.augment(x.to(device), u)), u), y.to(device)
 
 # %% ../nbs/33_training.ipynb #aa8bc1cb
-def train_steps(e: Experiment, net: SpikingNet, source: Source, opt, epoch: int, teacher=None, device='cpu'):
-    "The steps of an epoch: after each, the parts of its loss (tensors), and which of its images were right."
+def train_steps(e: Experiment, net: SpikingNet, source: Source, opt, epoch: int, teacher=None, device='cpu', first: int = 0):
+    "The steps of an epoch from number `first` on: after each, the parts of its loss (tensors), and which of its images were right."
     r = e.recipe
     for g in opt.param_groups: g['lr'] = lr_at(r, epoch)
     net.train()
-    for step, index in enumerate(batches(e, source, epoch)):
+    for step, index in enumerate(batches(e, source, epoch)[first:], first):
         x, y = fetch(e, source, epoch, index, device)
         out = net(x)
         loss, parts = total(e.objective, out, y, (epoch, r.epochs), teacher(x) if teacher else None)
@@ -119,14 +122,15 @@ def train_steps(e: Experiment, net: SpikingNet, source: Source, opt, epoch: int,
         opt.step()
         yield {k: v.detach() for k, v in parts.items()}, mean_logits(out).argmax(1) == y
 
-def train_epoch(e: Experiment, net: SpikingNet, source: Source, opt, epoch: int, teacher=None, device='cpu', tick=lambda: None) -> dict:
-    "One pass over the training images; `tick` is called after each step. Returns the means of the loss's parts and the training accuracy."
-    sums, right, steps, seen = {}, 0, 0, 0
-    for parts, correct in train_steps(e, net, source, opt, epoch, teacher, device):
-        for k, v in parts.items(): sums[k] = sums.get(k, 0) + v
-        right, steps, seen = right + correct.sum().item(), steps + 1, seen + len(correct)
-        tick()
-    return {k: float(v)/steps for k, v in sums.items()} | {'train': right/seen}
+def train_epoch(e: Experiment, net: SpikingNet, source: Source, opt, epoch: int, teacher=None, device='cpu', sums: Sums | None = None,
+                tick=lambda sums: None) -> dict:
+    """One pass over the training images, or the rest of one after `sums`; `tick` is called after each step.
+    Returns the means of the loss's parts and the training accuracy."""
+    sums = sums or Sums()
+    for parts, correct in train_steps(e, net, source, opt, epoch, teacher, device, sums.steps):
+        sums.add(parts, correct)
+        tick(sums)
+    return sums.means()
 
 # %% ../nbs/33_training.ipynb #19df796a
 @contextmanager
@@ -220,7 +224,9 @@ def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record:
     Raises `UserError` before training where something is wrong, and at once when a loss is not finite."""
     folder = Path(out)/e.id
     done = open_run(folder)
-    if done: return done
+    if done:
+        drop_checkpoints(folder)
+        return done
     check_device(runtime.device)
     make_folder(folder)
     with threads(runtime.threads):
@@ -238,24 +244,31 @@ def _teach(e: Experiment, net: SpikingNet, split: Split, runs: Path, device: str
     asked = any(o.needs_teacher for o in e.objective)
     return FrozenANN(ann) if asked else None, {'teacher': {'id': e.teacher.id, 'weights': sha256(runs/e.teacher.id/'weights.safetensors')}}
 
-# %% ../nbs/33_training.ipynb #9d180686
+# %% ../nbs/33_training.ipynb #0f55c7f0
 def _train(e: Experiment, folder: Path, runtime: Runtime) -> Record:
-    start, r, device = time.perf_counter(), e.recipe, runtime.device
+    r, device = e.recipe, runtime.device
     split, digest = load(e.data, runtime.root, e.seed, e.T)
     net = build(e, split).to(device)
     teacher, taught = _teach(e, net, split, folder.parent, device)
-    opt, history = optimizer(net, r), []
-    bar = tqdm(total=r.epochs*len(batches(e, split.train, 0)), unit='step', desc=e.slug, leave=False, disable=None if runtime.bar else True)
-    for epoch in range(r.epochs):
-        row = {'epoch': epoch, 'lr': lr_at(r, epoch)} | train_epoch(e, net, split.train, opt, epoch, teacher, device, bar.update)
+    opt = optimizer(net, r)
+    at, a_pass = Progress(folder, net, opt, runtime.checkpoint, device), len(batches(e, split.train, 0))
+    bar = tqdm(total=r.epochs*a_pass, initial=at.epoch*a_pass + at.sums.steps, unit='step', desc=e.slug, leave=False, disable=None if runtime.bar else True)
+    def tick(sums):
+        bar.update()
+        at.tick(sums)
+    for epoch in range(at.epoch, r.epochs):
+        row = {'epoch': epoch, 'lr': lr_at(r, epoch)} | train_epoch(e, net, split.train, opt, epoch, teacher, device, at.sums, tick)
         if (epoch + 1) % r.test_every == 0 or epoch + 1 == r.epochs:
             result = evaluate(net, split.test, device=device)
             row['test'] = float((result['logits'].mean(1).argmax(1) == result['labels']).mean())
-        history.append(row)
+        at.history.append(row)
+        at.epoch, at.sums = epoch + 1, Sums()
     bar.close()
     metrics = summary(outcomes(result['logits'], result['labels'])) | {'firing_rate': result['rates']}
     files = manifest(split)
     listed = {'manifest': hashlib.sha256(files.encode()).hexdigest()} if files else {}
-    env = surroundings() | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': device, 'seconds': round(time.perf_counter() - start, 2)}
+    env = surroundings() | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': device, 'seconds': round(at.seconds, 2)}
     weights = {k: v.cpu().numpy() for k, v in net.state_dict().items()}
-    return save_run(folder, e.to_dict(), env, pd.DataFrame(history), result['logits'], result['labels'], result['features'][:2000], metrics, weights, files)
+    record = save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), result['logits'], result['labels'], result['features'][:2000], metrics, weights, files)
+    drop_checkpoints(folder)
+    return record
