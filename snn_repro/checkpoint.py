@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load, save
 
-from snn_repro.files import make_folder, read_json, write, write_json
-from snn_repro.spec import UserError
+from snn_repro.files import read_json, readable_errors, write, write_json
+from snn_repro.spec import UserError, check
 
 FOLDER, PLACES = 'checkpoint', ('a', 'b')
 
@@ -32,7 +32,9 @@ def restore(net: torch.nn.Module, opt: torch.optim.Optimizer, tensors: dict[str,
 
 def save_checkpoint(run, tensors: dict[str, torch.Tensor], state: dict):
     "Write tensors and plain data in place of the elder checkpoint of the folder `run`. Raises `UserError` where the folder cannot be written."
-    folder = make_folder(Path(run)/FOLDER)
+    check(Path(run).is_dir(), 'this folder was removed while its run was training', str(run), 'start the same command again')
+    folder = Path(run)/FOLDER
+    with readable_errors(folder): folder.mkdir(exist_ok=True)
     counts = {p: _count(folder/f'{p}.json') for p in PLACES}
     place, count = min(counts, key=counts.get), max(counts.values()) + 1
     content = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
@@ -80,7 +82,7 @@ class Progress:
             tensors, state = found
             restore(net, opt, tensors)
             self.epoch, self.history, self.before = state['epoch'], state['history'], state['seconds']
-            self.sums = Sums({k[5:]: v.to(device) for k, v in tensors.items() if k.startswith('sums.')}, **state['sums'])
+            self.sums = Sums({k: tensors[f'sums.{k}'].to(device) for k in state['parts']}, **state['sums'])   # in the order of the loss's parts
 
     @property
     def seconds(self) -> float: return self.before + time.perf_counter() - self.start
@@ -88,7 +90,8 @@ class Progress:
     def tick(self, sums: Sums):
         "Called after each step: a checkpoint, if it is time."
         if time.perf_counter() - self.saved < self.every: return
-        state = {'epoch': self.epoch, 'history': self.history, 'seconds': self.seconds, 'sums': {k: getattr(sums, k) for k in ('right', 'seen', 'steps')}}
+        state = {'epoch': self.epoch, 'history': self.history, 'seconds': self.seconds, 'parts': list(sums.parts),
+                 'sums': {k: getattr(sums, k) for k in ('right', 'seen', 'steps')}}
         save_checkpoint(self.folder, capture(self.net, self.opt) | {f'sums.{k}': v for k, v in sums.parts.items()}, state)
         self.saved = time.perf_counter()
 

@@ -1,11 +1,12 @@
 "Files that are either whole or absent: atomic writes, hashes, a folder's seal."
-import errno, hashlib, json, os
+import errno, hashlib, json, os, socket, threading, time
 from contextlib import contextmanager
 from pathlib import Path
 
 from snn_repro.spec import UserError, check
 
-SEAL, PART = 'done.json', '.part'
+SEAL, PART, LOCK = 'done.json', '.part', 'lock'
+BEAT, SILENT = 10, 300   # seconds from one sign of life to the next, and without one until a lock on another host counts as left behind
 FORBIDDEN, OCCUPIED = 'choose a folder you may write to', 'a file stands where a folder is needed: choose another folder'
 REMEDIES = {errno.ENOSPC: 'free some space and start again: what was finished is kept', errno.EPERM: FORBIDDEN, errno.EACCES: FORBIDDEN,
             errno.EROFS: FORBIDDEN, errno.ENOTDIR: OCCUPIED, errno.EEXIST: OCCUPIED}
@@ -59,7 +60,7 @@ def sha256(path) -> str:
 def seal(folder, schema: int):
     "Write `done.json` with the hash of every file in `folder`: from now on the folder counts as finished."
     folder = Path(folder)
-    files = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != SEAL and p.suffix != PART)
+    files = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in (SEAL, LOCK) and p.suffix != PART)
     write_json(folder/SEAL, {'schema': schema, 'sha256': {f: sha256(folder/f) for f in files}})
 
 
@@ -77,3 +78,47 @@ def sealed(folder, schema: int) -> bool:
         check((folder/name).is_file(), 'missing, though the seal lists it', str(folder/name), remedy)
         check(sha256(folder/name) == digest, 'changed since the run was finished (its hash differs)', str(folder/name), remedy)
     return True
+
+
+@contextmanager
+def locked(folder):
+    """Hold the run folder `folder` alone. Raises `UserError` if another process has it; a lock whose process is gone is taken over.
+
+    The lock is a file made by exclusive creation, so it holds on a shared file system; its time is renewed as a sign of life."""
+    path, me = Path(folder)/LOCK, {'host': socket.gethostname(), 'pid': os.getpid()}
+    if path.exists() and _left_behind(path):
+        aside = path.with_name(f'{LOCK}.{me["host"]}.{me["pid"]}{PART}')
+        try: os.rename(path, aside)   # of several who see it, one succeeds
+        except FileNotFoundError: pass
+        else: aside.unlink()
+    with readable_errors(path):
+        try:
+            with open(path, 'x') as f: json.dump(me, f)
+        except FileExistsError: raise UserError(f'another process is at this run ({_holder(path)})', str(folder), 'wait for it, or stop it') from None
+    stop = threading.Event()
+    def beat():
+        while not stop.wait(BEAT):
+            try: os.utime(path)
+            except OSError: return
+    threading.Thread(target=beat, daemon=True).start()
+    try: yield
+    finally:
+        stop.set()
+        path.unlink(missing_ok=True)
+
+
+def _holder(path: Path) -> str:
+    try: return 'process {pid} on {host}'.format(**json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError): return 'it has just begun'
+
+
+def _left_behind(path: Path) -> bool:
+    "Whether the process of a lock is gone: seen at once on this host, by its silence on others."
+    try: silent, held = time.time() - path.stat().st_mtime > SILENT, json.loads(path.read_text())
+    except FileNotFoundError: return False
+    except (OSError, ValueError): return silent
+    if held.get('host') == socket.gethostname():
+        try: os.kill(held['pid'], 0)
+        except ProcessLookupError: return True
+        except (PermissionError, KeyError, TypeError): pass
+    return silent

@@ -24,7 +24,7 @@ from .checkpoint import Progress, Sums, drop_checkpoints
 from .data import Source, Split, check_split, manifest
 from .draws import balanced, order, stream, uniforms
 from .experiments import Experiment, Recipe, lr_at
-from .files import make_folder, sha256
+from .files import locked, make_folder, sha256
 from .layers import SpikingNet
 from .metrics import outcomes, summary
 from .neurons import LIFNode
@@ -221,7 +221,7 @@ def _lines(path): return Path(path).read_text().splitlines() if Path(path).exist
 # %% ../nbs/33_training.ipynb #8a76ea63
 def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record:
     """Train `e` and its teacher into folders under `out`, and return the record; a finished run is read, not repeated.
-    Raises `UserError` before training where something is wrong, and at once when a loss is not finite."""
+    Raises `UserError` before training where something is wrong or another process is at this run, and at once when a loss is not finite."""
     folder = Path(out)/e.id
     done = open_run(folder)
     if done:
@@ -229,10 +229,10 @@ def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record:
         return done
     check_device(runtime.device)
     make_folder(folder)
-    with threads(runtime.threads):
+    with threads(runtime.threads), locked(folder):
         preflight(e, runtime.root)
         if e.teacher: fit(e.teacher, out, runtime)
-        return _train(e, folder, runtime)
+        return open_run(folder) or _train(e, folder, runtime)
 
 # %% ../nbs/33_training.ipynb #e19a7ebb
 def _teach(e: Experiment, net: SpikingNet, split: Split, runs: Path, device: str) -> tuple:

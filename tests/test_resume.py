@@ -1,5 +1,6 @@
 "A run that is killed goes on with the very next step, and ends in the bytes of one left in peace."
-import json, os, random, signal, subprocess, sys, time
+import errno, json, os, random, signal, socket, subprocess, sys, time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,11 @@ import torch
 
 from conftest import NAME
 from snn_repro.checkpoint import FOLDER, PLACES, load_checkpoint, save_checkpoint
+from snn_repro.exhibits import asked
+from snn_repro.experiments import MINI_RECIPE, find_tier
+from snn_repro.files import LOCK, locked
+from snn_repro.spec import UserError
+from snn_repro.training import Runtime, fit
 
 SETTING = ['--set', 'recipe.epochs=8', '--set', 'recipe.test_every=3', '--set', 'augment={"type": "CropFlip", "pad": 1}']
 STEPS = 8*5
@@ -31,7 +37,7 @@ def steps_of(folder: Path) -> int:
 
 
 def results(out):
-    folder, = out.glob('cifar10-*') if list(out.glob('cifar10-*')) else out.glob('digits-*')
+    folder, = out.iterdir()
     assert not (folder/FOLDER).exists()
     return {n: (folder/n).read_bytes() for n in ('config.json', 'history.csv', 'outputs.safetensors', 'features.safetensors', 'metrics.json', 'weights.safetensors')}
 
@@ -75,6 +81,64 @@ def test_a_damaged_checkpoint_is_passed_over(in_peace, tmp_path, harm):
     said = run(tmp_path)
     assert 'this checkpoint is not whole, going on from the one before' in said
     assert results(tmp_path) == in_peace
+
+
+@pytest.fixture
+def busy(tmp_path):
+    "A long run in a process of its own, after its first checkpoints: (process, folder of runs, folder of the run)."
+    process = subprocess.Popen(command(tmp_path, '--checkpoint', '0', '--set', 'recipe.epochs=3000'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while steps_of(tmp_path) < 3 and time.time() < deadline: time.sleep(.01)
+    yield process, tmp_path, next(tmp_path.glob('*/lock')).parent
+    process.kill()
+    process.wait()
+
+
+def test_a_second_process_is_refused_and_a_dead_ones_lock_is_taken_over(busy, refused, cli):
+    process, out, folder = busy
+    again = ['run', NAME, *SETTING, '--set', 'recipe.epochs=3000', '--out', out]
+    assert f'another process is at this run (process {process.pid} on ' in refused(*again) and process.poll() is None
+    process.kill()
+    process.wait()
+    assert (folder/'lock').exists()
+    with locked(folder): assert json.loads((folder/'lock').read_text())['pid'] == os.getpid()
+    assert not (folder/'lock').exists()
+
+
+def test_a_folder_removed_meanwhile_is_told(busy):
+    process, out, folder = busy
+    folder.rename(out/'elsewhere')
+    _, err = process.communicate(timeout=60)
+    last = err.splitlines()[-1]
+    assert process.returncode == 1 and 'Traceback' not in err and ('removed while its run was training' in last or 'no such file' in last)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize('host, age, held', [('elsewhere', 0, True), ('elsewhere', 1000, False), (None, 1000, False)])
+def test_a_lock_is_left_behind_when_it_is_silent(tmp_path, host, age, held):
+    lock = tmp_path/LOCK
+    lock.write_text(json.dumps({'host': host or socket.gethostname(), 'pid': os.getpid()}))
+    os.utime(lock, (time.time() - age,) * 2)
+    if not held:
+        with locked(tmp_path): assert lock.exists()
+        return
+    with pytest.raises(UserError, match='process [0-9]+ on elsewhere'):
+        with locked(tmp_path): pass
+    assert lock.exists()
+
+
+def test_a_full_disk_keeps_what_was_good(tmp_path, monkeypatch):
+    e = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=4))
+    fsync, left = os.fsync, iter(range(9))
+    def full(descriptor):
+        if next(left, None) is None: raise OSError(errno.ENOSPC, 'No space left on device')
+        fsync(descriptor)
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(UserError, match='no space left.*free some space'): fit(e, tmp_path/'full', Runtime(checkpoint=0))
+    monkeypatch.setattr(os, 'fsync', fsync)
+    assert load_checkpoint(tmp_path/'full'/e.id)[1]['sums']['steps'] == 4
+    for out in ('full', 'peace'): fit(e, tmp_path/out, Runtime(checkpoint=0))
+    for n in ('weights.safetensors', 'history.csv', 'outputs.safetensors'): assert (tmp_path/'full'/e.id/n).read_bytes() == (tmp_path/'peace'/e.id/n).read_bytes()
 
 
 def test_two_places_take_turns(tmp_path):
