@@ -7,14 +7,14 @@ __all__ = ['average_block', 'plan', 'EnofResNet20', 'ThinResNet20', 'EnofResNet2
 
 # %% ../../nbs/04_resnet20.ipynb #91987262
 from dataclasses import dataclass
-from typing import Callable, Literal
+from typing import Callable
 
 import torch
 from torch import nn
 
 from ..layers import Arch, Folded, SpikingNet
-from .resnet19 import EnofResNet19, PostBlock, check_stages, enof_init, stages
-from .vgg import check_net, check_size, conv3, normed
+from .resnet19 import EnofResNet19, PostBlock, Staged, enof_init, stages
+from .vgg import check_size, conv3, normed
 from ..neurons import Neuron
 
 # %% ../../nbs/04_resnet20.ipynb #032249e6
@@ -39,7 +39,7 @@ def plan(c: int, channels: tuple[int, ...], depths: tuple[int, ...], expansion: 
 
 # %% ../../nbs/04_resnet20.ipynb #77d75094
 @dataclass(frozen=True, kw_only=True)
-class EnofResNet20(Arch):
+class EnofResNet20(Staged):
     """EnOF's ResNet-20 for CIFAR (the first author's public MPBN code, `resnet20_cifar_modified`): three 3x3 convolutions of width
     `channels[0]`, 2x2 average, post-activation stages with averaging shortcuts, mean over pixels, one Linear. Features [T,B,D], D = 512.
 
@@ -48,12 +48,6 @@ class EnofResNet20(Arch):
     """
     channels: tuple[int, ...] = (64, 128, 256, 512)
     depths: tuple[int, ...] = (2, 2, 2, 2)
-    norm: Literal['bn', 'tdbn', 'tebn'] = 'bn'
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_net(self, self.norm)
-        check_stages(self)
 
     def build(self, shape, classes, T):
         c, *_ = check_size(self, shape, len(self.channels))
@@ -84,7 +78,7 @@ class EnofResNet20ThreeStage(EnofResNet19):
 
 # %% ../../nbs/04_resnet20.ipynb #8397449d
 @dataclass(frozen=True, kw_only=True)
-class EnofResNet34(Arch):
+class EnofResNet34(Staged):
     """EnOF's ResNet-34 for ImageNet (the first author's public MPBN code, `ResNet34`): 7x7 convolution and 3x3 average of stride 2 each,
     post-activation stages with strided shortcuts, the mean over pixels, one Linear. Features [T,B,D], D = 512. RepAct as in `EnofResNet20`.
 
@@ -92,12 +86,6 @@ class EnofResNet34(Arch):
     """
     channels: tuple[int, ...] = (64, 128, 256, 512)
     depths: tuple[int, ...] = (3, 4, 6, 3)
-    norm: Literal['bn', 'tdbn', 'tebn'] = 'bn'
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_net(self, self.norm)
-        check_stages(self)
 
     def build(self, shape, classes, T):
         c, *_ = check_size(self, shape, len(self.channels) + 1)
