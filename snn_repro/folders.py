@@ -214,7 +214,7 @@ class Photos(Images):
         check_names((*listing.train[0], *listing.test[0], *listing.classes), str(home))
         return *(Files(home, tuple(n), torch.tensor(k, dtype=torch.long), self.size, again) for n, k in listing[:2]), listing.classes
 
-
+# %% ../nbs/25c_folders.ipynb #5da59c60
 @dataclass(frozen=True, kw_only=True)
 class Folder(Photos):
     "Images of any size in `path`/train/<class>/… and `path`/test/<class>/…; a relative `path` starts at the root folder."
@@ -253,7 +253,7 @@ class Published(Photos):
         check(not says, f'has {"; ".join(says)}', str(train.folder), train.again)
         return train, test, classes
 
-# %% ../nbs/25c_folders.ipynb #44db42c6
+# %% ../nbs/25c_folders.ipynb #1d204559
 @dataclass(frozen=True, kw_only=True)
 class ImageNet1k(Published):
     """ImageNet (ILSVRC 2012), 1,000 classes: imagenet/train/<wnid>/… and imagenet/val/<wnid>/…, whose validation images are the test.
@@ -276,7 +276,7 @@ class CUB200(Published):
                            ('https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz',)),),
                   'CUB_200_2011/')
 
-
+# %% ../nbs/25c_folders.ipynb #af2a8241
 @dataclass(frozen=True, kw_only=True)
 class StanfordDogs(Published):
     "Stanford Dogs, 120 breeds out of ImageNet (Khosla et al. 2011)."

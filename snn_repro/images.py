@@ -70,7 +70,7 @@ class Images(Data):
         shown, = by_class(test.y.numpy(), (self.test_per_class,), k, stream(seed, 'images test'), name)
         return Split(part(train, fit), part(train, valid), part(test, shown), classes)
 
-
+# %% ../nbs/25_images.ipynb #1453a625
 def part(source: Source, index: np.ndarray) -> Source:
     "The samples `index` (ascending) of a source of any kind; all of them share its memory."
     if len(index) == len(source): return source
@@ -79,7 +79,7 @@ def part(source: Source, index: np.ndarray) -> Source:
     some.names = source.names and tuple(source.names[n] for n in index)
     return some
 
-# %% ../nbs/25_images.ipynb #77f674b8
+# %% ../nbs/25_images.ipynb #d367d147
 def canonical(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, str]:
     """The order of images `x` (uint8 [N,C,H,W]) by label `y`, then by the SHA-256 of their bytes; and the digest of labels and hashes
     in that order. Raises `UserError` for more than 65,536 classes."""
@@ -88,7 +88,7 @@ def canonical(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, str]:
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return np.array(order, int), hashlib.sha256(b''.join(keys[i] for i in order)).hexdigest()
 
-# %% ../nbs/25_images.ipynb #82a06a66
+# %% ../nbs/25_images.ipynb #1c311b7f
 def channels_first(x: np.ndarray, where: str) -> np.ndarray:
     "uint8 images [N,H,W], [N,H,W,C] or [N,C,H,W] with one or three channels as [N,C,H,W]."
     check(x.dtype == np.uint8, f'the images are {x.dtype}', where, 'store them as uint8, 0 to 255')
@@ -101,7 +101,7 @@ def channels_first(x: np.ndarray, where: str) -> np.ndarray:
 
 def first_line(e: Exception) -> str: return (str(e) or type(e).__name__).splitlines()[0]
 
-# %% ../nbs/25_images.ipynb #24380520
+# %% ../nbs/25_images.ipynb #9a7ab82d
 _ODD = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')   # control characters, line breaks, bytes that are not UTF-8
 
 
@@ -127,7 +127,7 @@ def class_names(names: np.ndarray | None, y: dict, where: str) -> tuple[str, ...
     check_names(found, f'{where}, classes')
     return found
 
-# %% ../nbs/25_images.ipynb #c75bcb04
+# %% ../nbs/25_images.ipynb #58332058
 def read_npz(path: Path) -> tuple[dict, dict, tuple[str, ...]]:
     "Images and labels of a .npz file, each as {'train': …, 'test': …}, and the names of the classes ('0', '1', … if it has none)."
     where = str(path)
@@ -148,7 +148,7 @@ def read_npz(path: Path) -> tuple[dict, dict, tuple[str, ...]]:
     classes = class_names(arrays.get('classes'), y, where)
     return x, {p: v.astype(np.int64) for p, v in y.items()}, classes
 
-# %% ../nbs/25_images.ipynb #8133e0e9
+# %% ../nbs/25_images.ipynb #91ab600c
 def pixel_stats(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     "Mean and standard deviation of each channel of uint8 images [N,C,H,W], in grey levels 0–255; a constant channel has spread 1."
     v = np.arange(256)
@@ -167,7 +167,7 @@ class Npz(Images):
         mean, std = pixel_stats(x['train'])
         return *(Source(torch.from_numpy(x[p]), torch.from_numpy(y[p]), mean, std) for p in ('train', 'test')), classes
 
-# %% ../nbs/25_images.ipynb #d2a8b458
+# %% ../nbs/25_images.ipynb #c6a55b9f
 @dataclass(frozen=True, kw_only=True)
 class CIFAR(Images):
     "What CIFAR-10 and CIFAR-100 share: `stem`.npz or torchvision's `folder`; digests of train and test; the channels' mean and spread."
@@ -191,7 +191,7 @@ class CIFAR(Images):
         mean, std = (tuple(255 * v for v in m) for m in self.moments)
         return Source(*train, mean, std), Source(*test, mean, std), classes
 
-
+# %% ../nbs/25_images.ipynb #51cbcb52
 @lru_cache(maxsize=1)
 def cifar_images(cls, found: Path, stamp) -> tuple:
     """Training and test images (uint8 [N,3,32,32]) with labels, in canonical order, and the classes' names. The last set read is remembered
@@ -218,7 +218,7 @@ def official_cifar(cls, found: Path):
     return ({p: channels_first(s.data, str(found)) for p, s in sets.items()}, {p: np.array(s.targets, np.int64) for p, s in sets.items()},
             tuple(sets['train'].classes))
 
-# %% ../nbs/25_images.ipynb #5b9e17a5
+# %% ../nbs/25_images.ipynb #7568538a
 @dataclass(frozen=True, kw_only=True)
 class CIFAR10(CIFAR):
     "CIFAR-10: 50,000 training and 10,000 test photographs, [3,32,32], ten classes (Krizhevsky 2009)."

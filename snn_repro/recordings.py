@@ -175,7 +175,7 @@ def prepare_command(data: Recordings, root, T: int | None = None) -> str:
     frames = ['--frames', str(T), *(w for k, v in values.items() for w in ('--set', f'{k}={v}'))] if T else []
     return shlex.join(['snn-repro', 'data', 'prepare', type(data).__name__, '--root', str(root), *frames])
 
-
+# %% ../nbs/26_recordings.ipynb #36aca9bc
 def counted(data: Recordings, found: Found) -> str:
     "How many of the published recordings there are, and the class whose number is most wrong."
     line, sizes = f'{len(found.names):,} of {sum(data.numbers):,} recordings', np.bincount(found.labels)
@@ -199,7 +199,7 @@ def whole_set(data: Recordings, root) -> tuple[Path, Found]:
     check_numbers(data, found, home, f'remove {home if home != Path(root) else "its folders"}, then: {again}')
     return home, found
 
-
+# %% ../nbs/26_recordings.ipynb #51b9a8cd
 def sealed_set(data: Recordings, root, folder: Path) -> Found | None:
     "The recordings whose frames are in `folder`; None if unfinished. Raises `UserError` for changed files or too few recordings."
     if not sealed(folder, _SCHEMA): return None
@@ -213,7 +213,7 @@ def frames_made(kind: type[Recordings], root) -> dict[Path, int]:
     found = ((p.parent, re.match(r'\w+-T(\d+)-', p.parent.name)) for p in Path(root).glob(f'prepared/{kind.__name__}-T*/{SEAL}'))
     return dict(sorted(((p, int(m[1])) for p, m in found if m), key=lambda o: (o[1], o[0])))
 
-
+# %% ../nbs/26_recordings.ipynb #4a733941
 def prepare_frames(data: Recordings, root, T: int) -> Path:
     """Make the frames of all recordings once; returns their folder. What was made before is kept, if its hash is right.
     Raises `UserError` for a bad file, or if the recordings are not those that the folder was begun with. One process at a time."""
@@ -244,7 +244,7 @@ def begun(folder: Path, found: Found) -> dict[str, str]:
     check(read_json(file) == listed, 'made of other recordings than those that are here now', str(folder), 'remove this folder')
     return read_json(folder/'chunks.json') if (folder/'chunks.json').exists() else {}
 
-# %% ../nbs/26_recordings.ipynb #a3345a26
+# %% ../nbs/26_recordings.ipynb #cda2ce16
 class Clips(Source):
     "Prepared clips, read from their files batch by batch: `rows` (int [N]) of all the clips in the sealed `folder`, labels and names."
     def __init__(self, folder: Path, rows: np.ndarray, y: torch.Tensor, names: tuple[str, ...]):
@@ -275,7 +275,7 @@ class Clips(Source):
         yield np.frombuffer(''.join(h for f, h in sorted(hashes.items()) if f.endswith('.npy')).encode(), np.uint8)
         for a in (self.rows, self.y.numpy()): yield np.ascontiguousarray(a).view(np.uint8)
 
-# %% ../nbs/26_recordings.ipynb #43530204
+# %% ../nbs/26_recordings.ipynb #1468b3d2
 _MOST = 2 ** 30   # bytes of frames that are read directly; more is first prepared
 
 def load_recordings(data: Recordings, root, seed: int, T: int) -> Split:

@@ -93,7 +93,7 @@ def read_all(what: str, names, read) -> str:
     if first: raise UserError(f'{first.what} · {failed} such of {len(names)} {what}', first.where, first.remedy)
     return f'{what}: all {len(names)} can be read'
 
-
+# %% ../nbs/29_shelf.ipynb #f2310b05
 def check_archives(name: str, root) -> list[str]:
     "A line for each archive of the set that still lies there. Raises `UserError` for one that is not the published file."
     lines = []
@@ -115,7 +115,7 @@ def check_recordings(data: Recordings, root) -> list[str]:
         lines.append(f'{folder}: frames for T = {T}, as they were sealed, of {counted(data, sealed_set(data, root, folder))}')
     return lines
 
-
+# %% ../nbs/29_shelf.ipynb #66daa933
 def check_set(name: str, root) -> list[str]:
     "What was looked at and is in order, line by line. Raises `UserError` with the first thing that is not, or where the set is missing."
     kind = find_set(name).kind
@@ -135,7 +135,7 @@ def how_to_get(name: str, root) -> str:
     if place.unpack: return f'put {", ".join(a.name for a in about.archives)} from {about.origin} into {Path(root)/"archives"/name}'
     return f'get it from {about.origin} and put {about.place} under {root}'
 
-# %% ../nbs/29_shelf.ipynb #b93b5de4
+# %% ../nbs/29_shelf.ipynb #1b6c67f7
 def look(data: Data, root, T: int | None = None):
     """Raise `UserError` unless the set under `root` has all its files, as far as its lists tell. Where recordings were removed,
     finished frames are enough, unless frames for `T` steps are still to be made."""
