@@ -10,7 +10,7 @@ __all__ = ['TKS_RECIPE', 'ENOF_RECIPE', 'STATIC', 'EVENTS', 'ADAM', 'DATASETS', 
 # %% ../nbs/31_experiments.ipynb #a79bae32
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Callable, Literal, NamedTuple
+from typing import Callable, ClassVar, Literal, NamedTuple
 
 from .augment import Augment, CropFlip, NoAugment
 from .data import Data, Digits
@@ -37,7 +37,9 @@ class Recipe(Spec):
     """Optimiser and schedule. `lr` rises linearly from `warmup_lr` over `warmup` epochs, then follows a cosine down to `min_lr`;
     it changes once per epoch. Tensors with fewer than two dimensions have no weight decay. `sampler`: each sample once an epoch, or as many
     draws with replacement, each class equally often. `test_every` epochs the test set is
-    evaluated, and always after the last: for the history, never to choose anything."""
+    evaluated, and always after the last: for the history, never to choose anything. `micro_batch`: images that go through the net at a time,
+    their gradients added up to those of `batch`; the statistics of batch normalisation are then theirs. `precision`: 'bf16' computes
+    convolutions and linear layers in bfloat16; weights, membranes and losses stay in float32."""
     optimizer: Literal['adamw', 'adam', 'sgd'] = 'adamw'
     lr: float = 1e-3
     min_lr: float = 0.0
@@ -49,11 +51,17 @@ class Recipe(Spec):
     batch: int = 128
     sampler: Literal['shuffle', 'balanced'] = 'shuffle'
     test_every: int = 1
+    micro_batch: int | None = None
+    precision: Literal['float32', 'bf16'] = 'float32'
+    later: ClassVar[tuple] = ('micro_batch', 'precision')
 
     def __post_init__(self):
         for name in ('epochs', 'batch', 'test_every'):
             check(getattr(self, name) >= 1, f'{name} is {getattr(self, name)}, it must be at least 1', 'Recipe')
         check(self.lr > 0, f'lr is {self.lr}, it must be above 0', 'Recipe')
+        check(self.micro_batch is None or self.micro_batch >= 1 and self.batch % self.micro_batch == 0,
+              f'micro_batch is {self.micro_batch}, batch is {self.batch}', 'Recipe', 'choose one that divides the batch')
+        check(self.precision in ('float32', 'bf16'), f'precision is {self.precision!r}', 'Recipe', "choose 'float32' or 'bf16'")
         check(0 <= self.warmup < self.epochs, f'warmup is {self.warmup} of {self.epochs} epochs', 'Recipe', 'it must be shorter than the training')
         check(self.min_lr >= 0 and self.weight_decay >= 0 and 0 <= self.momentum < 1, 'min_lr, weight_decay or momentum out of range', 'Recipe')
 

@@ -1,15 +1,19 @@
-"Files that are either whole or absent: atomic writes, hashes, a folder's seal."
+"Files that are either whole or absent: atomic writes, hashes, a folder's seal and its lock."
 import errno, hashlib, json, os, socket, threading, time
 from contextlib import contextmanager
 from pathlib import Path
 
 from snn_repro.spec import UserError, check
 
-SEAL, PART, LOCK = 'done.json', '.part', 'lock'
+SEAL, PART, LOCK, ERROR = 'done.json', '.part', 'lock', 'error.json'
 BEAT, SILENT = 10, 300   # seconds from one sign of life to the next, and without one until a lock on another host counts as left behind
 FORBIDDEN, OCCUPIED = 'choose a folder you may write to', 'a file stands where a folder is needed: choose another folder'
 REMEDIES = {errno.ENOSPC: 'free some space and start again: what was finished is kept', errno.EPERM: FORBIDDEN, errno.EACCES: FORBIDDEN,
             errno.EROFS: FORBIDDEN, errno.ENOTDIR: OCCUPIED, errno.EEXIST: OCCUPIED}
+
+
+class Held(UserError):
+    "Another process has this folder."
 
 
 @contextmanager
@@ -60,7 +64,7 @@ def sha256(path) -> str:
 def seal(folder, schema: int):
     "Write `done.json` with the hash of every file in `folder`: from now on the folder counts as finished."
     folder = Path(folder)
-    files = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in (SEAL, LOCK) and p.suffix != PART)
+    files = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in (SEAL, LOCK, ERROR) and p.suffix != PART)
     write_json(folder/SEAL, {'schema': schema, 'sha256': {f: sha256(folder/f) for f in files}})
 
 
@@ -82,19 +86,15 @@ def sealed(folder, schema: int) -> bool:
 
 @contextmanager
 def locked(folder):
-    """Hold the run folder `folder` alone. Raises `UserError` if another process has it; a lock whose process is gone is taken over.
+    """Hold the run folder `folder` alone. Raises `Held` if another process has it; a lock whose process is gone is taken over.
 
     The lock is a file made by exclusive creation, so it holds on a shared file system; its time is renewed as a sign of life."""
-    path, me = Path(folder)/LOCK, {'host': socket.gethostname(), 'pid': os.getpid()}
-    if path.exists() and _left_behind(path):
-        aside = path.with_name(f'{LOCK}.{me["host"]}.{me["pid"]}{PART}')
-        try: os.rename(path, aside)   # of several who see it, one succeeds
-        except FileNotFoundError: pass
-        else: aside.unlink()
+    path, me = Path(folder)/LOCK, _me()
+    _remove_if_left_behind(path)
     with readable_errors(path):
         try:
             with open(path, 'x') as f: json.dump(me, f)
-        except FileExistsError: raise UserError(f'another process is at this run ({_holder(path)})', str(folder), 'wait for it, or stop it') from None
+        except FileExistsError: raise Held(f'another process is at this run ({_holder(path)})', str(folder), 'wait for it, or stop it') from None
     stop = threading.Event()
     def beat():
         while not stop.wait(BEAT):
@@ -107,18 +107,45 @@ def locked(folder):
         path.unlink(missing_ok=True)
 
 
+def held(folder) -> bool:
+    "Whether a living process has the run folder `folder`."
+    path = Path(folder)/LOCK
+    return path.exists() and not _left_behind(path)
+
+
+def _me() -> dict:
+    "Who holds a lock: a process on a host, and the SLURM job it belongs to (how often that one was started again)."
+    job = {'job': os.environ['SLURM_JOB_ID'], 'restarts': int(os.environ.get('SLURM_RESTART_COUNT', 0))} if 'SLURM_JOB_ID' in os.environ else {}
+    return {'host': socket.gethostname(), 'pid': os.getpid()} | job
+
+
 def _holder(path: Path) -> str:
     try: return 'process {pid} on {host}'.format(**json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError): return 'it has just begun'
+    except (OSError, ValueError, KeyError, TypeError): return 'it has just begun'
+
+
+def _remove_if_left_behind(path: Path):
+    "Of several processes that see a lock without a holder, one removes it; a lock that another made meanwhile is put back."
+    if not (path.exists() and _left_behind(path)): return
+    aside = path.with_name(f'{LOCK}.{socket.gethostname()}.{os.getpid()}{PART}')
+    try: os.rename(path, aside)
+    except FileNotFoundError: return
+    try:
+        if not _left_behind(aside): os.link(aside, path)
+    except FileExistsError: pass
+    finally: aside.unlink()
 
 
 def _left_behind(path: Path) -> bool:
-    "Whether the process of a lock is gone: seen at once on this host, by its silence on others."
-    try: silent, held = time.time() - path.stat().st_mtime > SILENT, json.loads(path.read_text())
+    "Whether the process of a lock is gone: seen at once on this host or in this SLURM job, by its silence elsewhere."
+    try: silent, holder = time.time() - path.stat().st_mtime > SILENT, json.loads(path.read_text())
     except FileNotFoundError: return False
     except (OSError, ValueError): return silent
-    if held.get('host') == socket.gethostname():
-        try: os.kill(held['pid'], 0)
+    if not isinstance(holder, dict): return silent
+    me = _me()
+    if 'job' in me and holder.get('job') == me['job'] and holder.get('restarts') != me['restarts']: return True
+    if holder.get('host') == me['host']:
+        try: os.kill(holder['pid'], 0)
         except ProcessLookupError: return True
-        except (PermissionError, KeyError, TypeError): pass
+        except (PermissionError, KeyError, TypeError, OverflowError): pass
     return silent

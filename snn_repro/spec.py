@@ -36,8 +36,11 @@ class Spec:
 
     `variants` names sets of other values for the same fields, such as
     `{'paper': dict(combine='mean')}` where a paper's text and its authors' code differ.
+    `later` names fields that came after runs had been made: at their default they are left out of the key,
+    so those runs keep their ids.
     """
     variants: typing.ClassVar[dict] = {}
+    later: typing.ClassVar[tuple] = ()
 
     def to_dict(self) -> dict:
         "Plain data with the class name under `type`; `from_dict` reads it back."
@@ -65,13 +68,20 @@ class Spec:
 
     def digest(self) -> str:
         "Ten hexadecimal digits: the head of the SHA-256 of the sorted JSON."
-        same = self.from_dict(self.to_dict()).to_dict()   # 2 and 2.0 are one value of a float field
-        return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:10]
+        same = self.from_dict(self.to_dict())   # 2 and 2.0 are one value of a float field
+        return hashlib.sha256(json.dumps(_named(same), sort_keys=True).encode()).hexdigest()[:10]
 
     @property
     def key(self) -> str:
         "The digits that name this setting."
         return self.digest()
+
+
+def _named(v):
+    "What the key hashes: `to_dict` without the later fields that stand at their default."
+    if not isinstance(v, Spec): return [_named(o) for o in v] if isinstance(v, tuple) else v
+    kept = [f for f in dataclasses.fields(v) if not (f.name in v.later and getattr(v, f.name) == f.default)]
+    return {'type': type(v).__name__} | {f.name: _named(getattr(v, f.name)) for f in kept}
 
 
 def _plain(v):

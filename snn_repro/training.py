@@ -35,12 +35,14 @@ from .spec import UserError, check
 # %% ../nbs/33_training.ipynb #a83c9a3a
 class Runtime(NamedTuple):
     """`root`: folder of data sets; `device`; `threads` of a process; `bar`: show a bar over the steps if a person is watching;
-    `checkpoint`: seconds from one checkpoint to the next."""
+    `checkpoint`: seconds from one checkpoint to the next; `processes` that share each batch; `tensorboard`: folder of its event files, or None."""
     root: Path | None = None
     device: str = 'cpu'
     threads: int = 1
     bar: bool = False
     checkpoint: float = 300.0
+    processes: int = 1
+    tensorboard: Path | None = None
 
 def check_device(device: str):
     "Raise `UserError` for a device that torch cannot use here."
