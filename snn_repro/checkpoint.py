@@ -2,17 +2,18 @@
 
 The elder is overwritten, so the younger is whole whatever happens meanwhile; each counts only with its hash, which is written last.
 """
-import hashlib, json, shutil, sys, time
+import hashlib, json, math, shutil, sys, time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors.torch import load, save
 
-from snn_repro.files import read_json, readable_errors, write, write_json
+from snn_repro.files import read_json, readable, readable_errors, write, write_json
 from snn_repro.spec import UserError, check
 
 FOLDER, PLACES = 'checkpoint', ('a', 'b')
+KEPT = {'SGD': {'momentum_buffer'}, 'Adam': {'step', 'exp_avg', 'exp_avg_sq'}, 'AdamW': {'step', 'exp_avg', 'exp_avg_sq'}}   # per weight
 
 
 def capture(net: torch.nn.Module, opt: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -30,10 +31,30 @@ def restore(net: torch.nn.Module, opt: torch.optim.Optimizer, tensors: dict[str,
     opt.load_state_dict(opt.state_dict() | {'state': kept})
 
 
+def check_fits(net: torch.nn.Module, opt: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], state: dict):
+    "Raise, before anything is changed, unless a checkpoint's tensors are those of this net and optimiser, and its data those of `Progress`."
+    like, weights, kept = capture(net, opt), [p for g in opt.param_groups for p in g['params']], {}
+    found = {k: v for k, v in tensors.items() if k.startswith('net.')}
+    check({k: (v.shape, v.dtype) for k, v in found.items()} == {k: (v.shape, v.dtype) for k, v in like.items() if k.startswith('net.')}, 'it is of another net')
+    for k, v in tensors.items():
+        kind, i, *name = k.split('.')
+        if kind != 'opt': continue
+        kept.setdefault(i, set()).update(name)
+        check(i in map(str, range(len(weights))) and len(name) == 1 and v.is_floating_point(), 'it is of another optimiser')
+        check(v.shape == (() if name[0] == 'step' else weights[int(i)].shape), 'it is of another optimiser')
+    check(all(names == KEPT[type(opt).__name__] for names in kept.values()), 'it is of another optimiser')
+    counts, whole = [state['epoch'], *(state['sums'][k] for k in ('right', 'seen', 'steps'))], 'its account of the epochs is not whole'
+    check(len(state['sums']) == 3 and all(type(n) is int and 0 <= n < 2**53 for n in counts) and counts[1] <= counts[2] >= counts[3], whole)
+    check(all(type(p) is str and tensors[f'sums.{p}'].shape == () and tensors[f'sums.{p}'].is_floating_point() for p in state['parts']), whole)
+    check(type(state['history']) is list and len(state['history']) == state['epoch'] and math.isfinite(state['seconds']), whole)
+    check(all(type(v) is float or type(v) is int and abs(v) < 2**53 for row in state['history'] for v in row.values()), whole)
+
+
 def save_checkpoint(run, tensors: dict[str, torch.Tensor], state: dict):
     "Write tensors and plain data in place of the elder checkpoint of the folder `run`. Raises `UserError` where the folder cannot be written."
     check(Path(run).is_dir(), 'this folder was removed while its run was training', str(run), 'start the same command again')
     folder = Path(run)/FOLDER
+    check(not folder.is_symlink(), 'a link to somewhere else', str(folder), 'remove it')
     with readable_errors(folder): folder.mkdir(exist_ok=True)
     counts = {p: _count(folder/f'{p}.json') for p in PLACES}
     place, count = min(counts, key=counts.get), max(counts.values()) + 1
@@ -42,15 +63,22 @@ def save_checkpoint(run, tensors: dict[str, torch.Tensor], state: dict):
     write_json(folder/f'{place}.json', {'count': count, 'state': state, 'sha256': _digest(content, count, state)})
 
 
-def load_checkpoint(run) -> tuple[dict[str, torch.Tensor], dict] | None:
-    "The tensors and data of the youngest whole checkpoint of the folder `run`, or None. A damaged one is passed over, and that is said."
+def load_checkpoint(run, fits=lambda tensors, state: None) -> tuple[dict[str, torch.Tensor], dict] | None:
+    """The tensors and data of the youngest whole checkpoint of the folder `run`, or None. One that is damaged, or for which `fits(tensors, data)`
+    raises, is passed over, and that is said."""
     folder = Path(run)/FOLDER
-    for place in sorted((p for p in PLACES if (folder/f'{p}.json').exists()), key=lambda p: -(_count(folder/f'{p}.json') or float('inf'))):
+    for place in sorted((p for p in PLACES if (folder/f'{p}.json').exists()), key=lambda p: -(_count(folder/f'{p}.json') or math.inf)):
+        file = folder/f'{place}.safetensors'
         try:
-            about, content = read_json(folder/f'{place}.json'), (folder/f'{place}.safetensors').read_bytes()
-            if about['sha256'] == _digest(content, about['count'], about['state']): return load(content), about['state']
-        except (OSError, UserError, KeyError, TypeError): pass
-        print(f'snn-repro: {folder/place}: this checkpoint is not whole, going on from the one before', file=sys.stderr)
+            with readable(file):
+                about = read_json(folder/f'{place}.json')
+                content = file.read_bytes()
+                check(about['sha256'] == _digest(content, about['count'], about['state']), 'its hash differs')
+                tensors = load(content)
+                fits(tensors, about['state'])
+                return tensors, about['state']
+        except UserError as e:
+            print('snn-repro:', UserError(f'this checkpoint is not whole, going on from the one before ({e.what})', str(folder/place)), file=sys.stderr)
     return None
 
 
@@ -65,40 +93,46 @@ class Sums:
     seen: int = 0
     steps: int = 0
 
-    def add(self, parts: dict, correct: torch.Tensor):
+    def add(self, parts: dict, right: int, seen: int):
         for k, v in parts.items(): self.parts[k] = self.parts.get(k, 0) + v
-        self.right, self.seen, self.steps = self.right + correct.sum().item(), self.seen + len(correct), self.steps + 1
+        self.right, self.seen, self.steps = self.right + right, self.seen + seen, self.steps + 1
 
     def means(self) -> dict: return {k: float(v)/self.steps for k, v in self.parts.items()} | {'train': self.right/self.seen}
 
 
 class Progress:
-    "How far a run is: (`epoch`, `sums`, `history`, `seconds`). It starts where the last whole checkpoint in `folder` left it."
-    def __init__(self, folder: Path, net: torch.nn.Module, opt, every: float, device: str):
-        self.folder, self.net, self.opt, self.every = folder, net, opt, every
+    "How far a run is: (`epoch`, `sums`, `history`, `seconds`). It starts where the last whole checkpoint in `folder` left it. Process 0 of `us` reads and writes."
+    def __init__(self, folder: Path, net: torch.nn.Module, opt, every: float, us):
+        self.folder, self.net, self.opt, self.every, self.us = folder, net, opt, every, us
         self.epoch, self.sums, self.history, self.before, self.start = 0, Sums(), [], 0.0, time.perf_counter()
-        self.saved, found = self.start, load_checkpoint(folder)
+        self.saved, found, self.good = self.start, us.first(lambda: load_checkpoint(folder, lambda *found: check_fits(net, opt, *found))), 'there is no checkpoint yet'
         if found:
             tensors, state = found
             restore(net, opt, tensors)
             self.epoch, self.history, self.before = state['epoch'], state['history'], state['seconds']
-            self.sums = Sums({k: tensors[f'sums.{k}'].to(device) for k in state['parts']}, **state['sums'])   # in the order of the loss's parts
+            self.sums = Sums({k: tensors[f'sums.{k}'].to(us.device) for k in state['parts']}, **state['sums'])   # in the order of the loss's parts
+            self._remember()
 
     @property
     def seconds(self) -> float: return self.before + time.perf_counter() - self.start
 
     def tick(self, sums: Sums):
         "Called after each step: a checkpoint, if it is time."
-        if time.perf_counter() - self.saved < self.every: return
+        if not self.us.any(time.perf_counter() - self.saved >= self.every): return
         state = {'epoch': self.epoch, 'history': self.history, 'seconds': self.seconds, 'parts': list(sums.parts),
                  'sums': {k: getattr(sums, k) for k in ('right', 'seen', 'steps')}}
-        save_checkpoint(self.folder, capture(self.net, self.opt) | {f'sums.{k}': v for k, v in sums.parts.items()}, state)
+        tensors = capture(self.net, self.opt) | {f'sums.{k}': v for k, v in sums.parts.items()}
+        self.us.first(lambda: save_checkpoint(self.folder, tensors, state))
         self.saved = time.perf_counter()
+        self._remember()
+
+    def _remember(self): self.good = f'the last good checkpoint is that of epoch {self.epoch}, after {self.sums.steps} steps, in {self.folder/FOLDER}'
 
 
 def _count(path: Path) -> int:
-    try: return int(json.loads(path.read_bytes())['count'])
-    except (OSError, ValueError, KeyError, TypeError): return 0
+    try: count = read_json(path)['count']
+    except (UserError, KeyError, TypeError): return 0
+    return count if type(count) is int and 0 < count < 2**53 else 0
 
 
 def _digest(content: bytes, count: int, state: dict) -> str:

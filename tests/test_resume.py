@@ -1,5 +1,5 @@
 "A run that is killed goes on with the very next step, and ends in the bytes of one left in peace."
-import errno, json, os, random, signal, socket, subprocess, sys, time
+import errno, json, os, random, shutil, signal, socket, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from snn_repro.training import Runtime, fit
 
 SETTING = ['--set', 'recipe.epochs=8', '--set', 'recipe.test_every=3', '--set', 'augment={"type": "CropFlip", "pad": 1}']
 STEPS = 8*5
+
+
+slow = pytest.mark.skipif(not os.environ.get('SNN_REPRO_RELEASE'), reason='minutes: set SNN_REPRO_RELEASE=1')
 
 
 def command(out, *more): return [sys.executable, '-m', 'snn_repro', 'run', NAME, *SETTING, '--out', str(out), *more]
@@ -49,23 +52,86 @@ def in_peace(tmp_path_factory):
     return results(out)
 
 
-def kill_after(out, steps: int):
-    "Start or go on, with a checkpoint a step, and kill the process once `steps` steps are saved."
-    process = subprocess.Popen(command(out, '--checkpoint', '0'), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 120
-    while steps_of(out) < steps and process.poll() is None and time.time() < deadline: time.sleep(.001)
-    os.kill(process.pid, signal.SIGKILL)
+def in_writing(out) -> bool: return any(out.glob(f'*/{FOLDER}/*.part'))
+
+
+def kill_after(out, steps: int, *more, writing=False, delay=0.):
+    """Start or go on, with a checkpoint a step, and kill the process (and those it started) `delay` seconds after `steps` steps are saved;
+    with `writing`, as soon as a checkpoint is being written after that. Returns the steps saved, and whether a half-written file was left."""
+    for left in out.glob(f'*/{FOLDER}/*.part'): left.unlink()
+    process = subprocess.Popen(command(out, '--checkpoint', '0', *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.time() + 180
+    alive = lambda: process.poll() is None and time.time() < deadline
+    while steps_of(out) < steps and alive(): time.sleep(.001)
+    while writing and not in_writing(out) and alive(): pass
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, 'it was not killed in time'
-    return steps_of(out)
+    return steps_of(out), in_writing(out)
 
 
 def test_four_kills_change_no_byte(in_peace, tmp_path):
-    chance, seen = random.Random(0), [0]
+    chance, seen, halves = random.Random(0), [0], 0
     for left in (4, 3, 2, 1):
-        seen.append(kill_after(tmp_path, seen[-1] + chance.randint(1, max(1, (STEPS - 4 - seen[-1])//left))))
+        steps, half = kill_after(tmp_path, seen[-1] + chance.randint(1, max(1, (STEPS - 4 - seen[-1])//left)), writing=left > 1)
+        seen.append(steps)
+        halves += half
     assert sorted(set(seen)) == seen and seen[-1] < STEPS, seen
+    assert halves, 'no kill fell into the writing of a checkpoint'
     run(tmp_path)
     assert results(tmp_path) == in_peace
+
+
+@slow
+@pytest.mark.parametrize('processes', [1, 2])
+def test_twenty_kills_at_random_moments_change_no_byte(tmp_path, processes):
+    long, steps, chance = ('--set', 'recipe.epochs=25', '--processes', str(processes)), 25*5, random.Random()
+    run(tmp_path/'peace', *long)
+    seen, halves = [0], 0
+    for left in range(20, 0, -1):
+        at = seen[-1] + chance.randint(1, max(1, (steps - 4 - seen[-1])//left))
+        saved, half = kill_after(tmp_path/'killed', at, *long, writing=chance.random() < .3, delay=chance.uniform(0, .03))
+        seen.append(saved)
+        halves += half
+    print(f'{processes}: killed after {seen[1:]} of {steps} steps, {halves} times in the middle of writing')
+    assert len(seen) == 21 and sorted(seen) == seen and seen[-1] < steps
+    run(tmp_path/'killed', *long)
+    assert results(tmp_path/'killed') == results(tmp_path/'peace')
+
+
+def test_ctrl_c_is_told_in_one_line_and_changes_no_byte(in_peace, tmp_path):
+    process = subprocess.Popen(command(tmp_path, '--checkpoint', '0'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while steps_of(tmp_path) < 7 and process.poll() is None: time.sleep(.001)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and 'goes on from here' in err and 'Traceback' not in err, err
+    run(tmp_path)
+    assert results(tmp_path) == in_peace
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    "A file system of 4 MiB, mounted for the test."
+    disk = tmp_path/'disk'
+    disk.mkdir()
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', disk], capture_output=True).returncode: pytest.skip('mounting is not allowed here')
+    yield disk
+    subprocess.run(['umount', '-l', disk], check=True)
+
+
+def test_a_small_disk_that_fills_up_loses_nothing(in_peace, small_disk):
+    ballast = small_disk/'ballast'
+    process = subprocess.Popen(command(small_disk/'runs', '--checkpoint', '0'), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while steps_of(small_disk/'runs') < 6 and process.poll() is None: time.sleep(.001)
+    try: ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    except OSError: pass
+    _, err = process.communicate(timeout=60)
+    last = err.splitlines()[-1]
+    assert process.returncode == 1 and 'no space left on device (free some space' in last and 'Traceback' not in err, err
+    assert steps_of(small_disk/'runs') >= 6
+    ballast.unlink()
+    run(small_disk/'runs')
+    assert results(small_disk/'runs') == in_peace
 
 
 @pytest.mark.parametrize('harm', ['cut short', 'changed', 'gone', 'no sidecar'])
