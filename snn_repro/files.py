@@ -1,11 +1,12 @@
 "Files that are either whole or absent: atomic writes, hashes, a folder's seal and its lock."
 import errno, hashlib, json, os, socket, threading, time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from snn_repro.spec import UserError, check
+from snn_repro.spec import UserError, check, shown
 
 SEAL, PART, LOCK, ERROR = 'done.json', '.part', 'lock', 'error.json'
+LARGEST = 2**26   # bytes of JSON that are read: a stranger's file does not fill the memory
 BEAT, SILENT = 10, 300   # seconds from one sign of life to the next, and without one until a lock on another host counts as left behind
 FORBIDDEN, OCCUPIED = 'choose a folder you may write to', 'a file stands where a folder is needed: choose another folder'
 REMEDIES = {errno.ENOSPC: 'free some space and start again: what was finished is kept', errno.EPERM: FORBIDDEN, errno.EACCES: FORBIDDEN,
@@ -23,6 +24,20 @@ def readable_errors(path):
     except OSError as e:
         remedy = REMEDIES.get(e.errno, '')
         raise UserError((e.strerror or str(e)).lower(), str(e.filename or path), remedy) from e
+
+
+@contextmanager
+def readable(path, remedy: str = 'restore the file, or remove its folder to make it again'):
+    "Whatever a damaged or mangled file makes its reader raise, as one line that names it. Pipes and devices, which may have no end, are not read."
+    try:
+        with readable_errors(path):
+            check(Path(path).is_file() or not Path(path).exists(), 'this is not a file')
+            yield
+    except UserError as e:
+        if str(path) in e.where: raise
+        raise UserError(e.what, str(path), e.remedy or remedy) from e
+    except Exception as e:   # there is no end to what readers raise: a file of a stranger must not end a program in any of these
+        raise UserError(f'cannot be read ({type(e).__name__}: {" ".join(str(e).split())[:120]})', str(path), remedy) from e
 
 
 def make_folder(path) -> Path:
@@ -48,17 +63,30 @@ def write(path, content):
 def write_json(path, data): write(path, json.dumps(data, indent=1) + '\n')
 
 
+def read_bytes(path) -> bytes:
+    "The content of a file of at most `LARGEST` bytes. Raises `UserError`."
+    with readable(path), open(path, 'rb') as f:
+        content = f.read(LARGEST + 1)
+        check(len(content) <= LARGEST, f'this is larger than {LARGEST >> 20} MB')
+        return content
+
+
 def read_json(path):
-    "The JSON in `path`. Raises `UserError` if it is missing or is not JSON."
-    path = Path(path)
-    with readable_errors(path): text = path.read_bytes()
-    try: return json.loads(text)
-    except ValueError as e: raise UserError(f'this is not JSON ({e})', str(path), 'restore the file, or remove its folder to make it again') from e
+    "The JSON in `path`. Raises `UserError` if it is missing, is not a file of at most `LARGEST` bytes, or is not JSON."
+    with readable(path):
+        text = read_bytes(path)
+        try: return json.loads(text)
+        except (ValueError, RecursionError) as e: raise UserError(f'this is not JSON ({e})') from e
 
 
 def sha256(path) -> str:
     "The SHA-256 of a file, in hexadecimal."
     with readable_errors(path), open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+
+
+def inside(name: str) -> bool:
+    "Whether `name`, read from a file, is that of an entry of its folder, and no way out of it."
+    return Path(name).name == name and name not in ('', '..') and len(name) < 200
 
 
 def seal(folder, schema: int):
@@ -78,8 +106,10 @@ def sealed(folder, schema: int) -> bool:
     check(isinstance(done, dict) and isinstance(done.get('sha256'), dict), 'the seal is damaged', str(folder/SEAL), remedy)
     check(done.get('schema') == schema, f'written in schema {done.get("schema")}, this version reads {schema}', str(folder), remedy)
     for name, digest in done['sha256'].items():
-        check(Path(name).name == name, f'the seal names a file elsewhere: {name!r}', str(folder/SEAL), remedy)
-        check((folder/name).is_file(), 'missing, though the seal lists it', str(folder/name), remedy)
+        check(inside(name), f'the seal names a file elsewhere: {shown(name)}', str(folder/SEAL), remedy)
+        with readable_errors(folder/name): there, link = (folder/name).is_file(), (folder/name).is_symlink()
+        check(not link, 'a link to somewhere else', str(folder/name), remedy)
+        check(there, 'missing, though the seal lists it', str(folder/name), remedy)
         check(sha256(folder/name) == digest, 'changed since the run was finished (its hash differs)', str(folder/name), remedy)
     return True
 
@@ -104,7 +134,7 @@ def locked(folder):
     try: yield
     finally:
         stop.set()
-        path.unlink(missing_ok=True)
+        with suppress(OSError): path.unlink()   # gone with its folder, or on a disk that has become read-only: another run sees that we are gone
 
 
 def held(folder) -> bool:
@@ -120,8 +150,8 @@ def _me() -> dict:
 
 
 def _holder(path: Path) -> str:
-    try: return 'process {pid} on {host}'.format(**json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError): return 'it has just begun'
+    try: return 'process {} on {}'.format(*(str(read_json(path)[k])[:80] for k in ('pid', 'host')))
+    except (UserError, KeyError, TypeError): return 'it has just begun'
 
 
 def _remove_if_left_behind(path: Path):
@@ -138,9 +168,11 @@ def _remove_if_left_behind(path: Path):
 
 def _left_behind(path: Path) -> bool:
     "Whether the process of a lock is gone: seen at once on this host or in this SLURM job, by its silence elsewhere."
-    try: silent, holder = time.time() - path.stat().st_mtime > SILENT, json.loads(path.read_text())
+    if not path.is_file(): return False
+    try: silent = time.time() - path.stat().st_mtime > SILENT
     except FileNotFoundError: return False
-    except (OSError, ValueError): return silent
+    try: holder = read_json(path)
+    except UserError: return silent
     if not isinstance(holder, dict): return silent
     me = _me()
     if 'job' in me and holder.get('job') == me['job'] and holder.get('restarts') != me['restarts']: return True

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Team', 'in_team', 'team', 'spawn', 'share_gradients', 'TeamMean', 'SyncNorm', 'synchronised']
 
-# %% ../nbs/32b_processes.ipynb #5d557c52
-import os, pickle, signal, socket, tempfile
+# %% ../nbs/32b_processes.ipynb #156ee173
+import ctypes, os, pickle, signal, socket, tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,6 +116,7 @@ def _free_port() -> int:
 
 def _member(rank: int, n: int, port: int, job: bytes, home: str):
     import cloudpickle
+    with suppress(AttributeError): ctypes.CDLL(None).prctl(1, signal.SIGKILL)   # PR_SET_PDEATHSIG, on Linux: end with the parent, however it ends
     os.environ |= {'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': str(n), 'LOCAL_WORLD_SIZE': str(n), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
     function, args = pickle.loads(job)
     outcome = _outcome(lambda: function(*args))

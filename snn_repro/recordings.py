@@ -21,7 +21,7 @@ from .archives import About, Archive
 from .data import Data, Source, Split
 from .draws import stream
 from .event_files import Found, check_events, frames, list_recordings, read_aedat, read_bin, resized
-from .files import PART, SEAL, make_folder, read_json, readable_errors, seal, sealed, sha256, write, write_json
+from .files import PART, SEAL, make_folder, read_json, readable, seal, sealed, sha256, write, write_json
 from .spec import check, diff
 
 # %% ../nbs/26_recordings.ipynb #918efecf
@@ -203,7 +203,7 @@ def whole_set(data: Recordings, root) -> tuple[Path, Found]:
 def sealed_set(data: Recordings, root, folder: Path) -> Found | None:
     "The recordings whose frames are in `folder`; None if unfinished. Raises `UserError` for changed files or too few recordings."
     if not sealed(folder, _SCHEMA): return None
-    found = Found(*map(tuple, map(read_json(folder/'recordings.json').get, Found._fields)))
+    with readable(folder/'recordings.json', 'remove this folder'): found = Found(*map(tuple, map(read_json(folder/'recordings.json').get, Found._fields)))
     check_numbers(data, found, folder, f'remove {folder}, then: {prepare_command(data, root)}')
     return found
 
@@ -256,7 +256,8 @@ class Clips(Source):
     def shape(self): return tuple(self.clip_shape[-3:])
 
     def chunk(self, i: int) -> np.ndarray:
-        with readable_errors(self.folder): return np.load(self.folder/f'{i:05}.npy', mmap_mode='r')   # closed with its last reference
+        file = self.folder/f'{i:05}.npy'
+        with readable(file, 'remove this folder, and prepare it again'): return np.load(file, mmap_mode='r', allow_pickle=False)   # closed with its last reference
 
     def clips(self, rows: np.ndarray) -> torch.Tensor:
         x = torch.empty(len(rows), *self.clip_shape)

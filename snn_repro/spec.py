@@ -5,8 +5,9 @@ keyword-only dataclass derived from `Spec`. Its fields are numbers, strings, boo
 other specs, or tuples of these. That is all an experiment is, so it can be printed, hashed,
 compared and read back, and a configuration file is data, never code.
 """
-import dataclasses, hashlib, json, types, typing
+import dataclasses, hashlib, json, math, reprlib, types, typing
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 class UserError(Exception):
@@ -16,7 +17,8 @@ class UserError(Exception):
         super().__init__(what, where, remedy)
 
     def __str__(self):
-        return ''.join([f'{self.where}: ' if self.where else '', self.what, f' ({self.remedy})' if self.remedy else ''])
+        said = ''.join([f'{self.where}: ' if self.where else '', self.what, f' ({self.remedy})' if self.remedy else ''])
+        return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in said)   # one line, whatever a file's name or content is
 
 
 def check(ok, what: str, where: str = '', remedy: str = ''):
@@ -24,10 +26,29 @@ def check(ok, what: str, where: str = '', remedy: str = ''):
     if not ok: raise UserError(what, where, remedy)
 
 
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring, _short.maxlong, _short.maxother = 2, 80, 40, 80
+
+def shown(v) -> str:
+    "A value that came from a file, in a few words for a message."
+    return _short.repr(v)
+
+
 def _family(cls) -> dict:
     "Every class derived from `cls`, `cls` included, by name. Of two with one name the library's counts, not a copy made in a notebook."
     def all_of(c): return [c, *(e for d in c.__subclasses__() for e in all_of(d))]
     return {c.__name__: c for c in sorted(all_of(cls), key=lambda c: c.__module__.startswith('snn_repro.'))}
+
+
+_hints = lru_cache(maxsize=None)(typing.get_type_hints)
+
+
+@lru_cache(maxsize=None)
+def _unfinished(cls) -> bool:
+    "Whether a class leaves all to those derived from it: a method that is not implemented, or class variables none of which has a value."
+    methods = [m for n in dir(cls) if hasattr(m := getattr(cls, n), '__code__')]
+    wanted = [n for c in cls.__mro__ for n, kind in vars(c).get('__annotations__', {}).items() if typing.get_origin(kind) is typing.ClassVar and n not in vars(c)]
+    return any('NotImplementedError' in m.__code__.co_names for m in methods) or bool(wanted) and not any(hasattr(cls, n) for n in wanted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +71,21 @@ class Spec:
     def from_dict(cls, d: dict, where: str = ''):
         "The spec that `to_dict` wrote. Raises `UserError` for an unknown type or field, a missing field, or a value of the wrong kind."
         where = where or cls.__name__
-        check(isinstance(d, dict), f'expected a setting with a "type", found {d!r}', where)
+        check(isinstance(d, dict), f'expected a setting with a "type", found {shown(d)}', where)
         family = _family(cls)
         name = d.get('type', cls.__name__)
-        known = sorted(n for n in family if not n.startswith('_'))
-        check(isinstance(name, str) and name in family, f'unknown type {name!r}', where, 'known: ' + ', '.join(known))
+        check(isinstance(name, str) and name in family and not _unfinished(family[name]), f'unknown type {shown(name)}', where,
+              'known: ' + ', '.join(sorted(n for n, c in family.items() if not n.startswith('_') and not _unfinished(c))))
         kind = family[name]
         fields = {f.name: f for f in dataclasses.fields(kind)}
         for k in d:
-            check(k in fields or k == 'type', f'unknown key {k!r}', where, f'{name} has: ' + ', '.join(fields))
+            check(k in fields or k == 'type', f'unknown key {shown(k)}', where, f'{name} has: ' + ', '.join(fields))
         for k, f in fields.items():
             check(k in d or f.default is not dataclasses.MISSING, f'missing key {k!r}', where, f'{name} needs it')
-        hints = typing.get_type_hints(kind)
-        return kind(**{k: _value(v, hints[k], f'{where}.{k}') for k, v in d.items() if k != 'type'})
+        hints = _hints(kind)
+        values = {k: _value(v, hints[k], f'{where}.{k}') for k, v in d.items() if k != 'type'}
+        try: return kind(**values)
+        except UserError as e: raise UserError(e.what, where, e.remedy) from e
 
     def to_json(self, indent=None) -> str: return json.dumps(self.to_dict(), indent=indent)
 
@@ -96,16 +119,17 @@ def _value(v, hint, where: str):
         if v is None and type(None) in args: return None
         return _value(v, next(a for a in args if a is not type(None)), where)
     if origin is typing.Literal:
-        check(v in args, f'{v!r} is not possible', where, 'choose from ' + ', '.join(map(str, args)))
+        check(any(type(v) is type(a) and v == a for a in args), f'{shown(v)} is not possible', where, 'choose from ' + ', '.join(map(str, args)))
         return v
     if origin is tuple:
-        check(isinstance(v, (list, tuple)), f'expected a list, found {v!r}', where)
+        check(isinstance(v, (list, tuple)), f'expected a list, found {shown(v)}', where)
         item = lambda i: args[0] if args[-1] is ... else args[i]
         check(args[-1] is ... or len(v) == len(args), f'expected {len(args)} values, found {len(v)}', where)
         return tuple(_value(o, item(i), f'{where}.{i}') for i, o in enumerate(v))
     if isinstance(hint, type) and issubclass(hint, Spec): return hint.from_dict(v, where)
-    if hint is float and isinstance(v, int) and not isinstance(v, bool): return float(v)
-    check(type(v) is hint, f'expected {hint.__name__}, found {v!r}', where)
+    if hint is float and type(v) is int and abs(v) < 2**1000: v = float(v)
+    check(type(v) is hint, f'expected {hint.__name__}, found {shown(v)}', where)
+    check(hint is not float or math.isfinite(v), f'{v} is not possible', where, 'give a finite number')
     return v
 
 
@@ -116,10 +140,10 @@ def edit(spec: Spec, path: str, value):
     for i, p in enumerate([*parents, last]):
         here = '.'.join([type(spec).__name__, *parents[:i]])
         if isinstance(node, list):
-            check(p.isdigit() and int(p) < len(node), f'no entry {p!r}', here, f'it has {len(node)}, counted from 0')
+            check(p in map(str, range(len(node))), f'no entry {shown(p)}', here, f'it has {len(node)}, counted from 0')
             p = int(p)
         else:
-            check(isinstance(node, dict) and p in node, f'unknown key {p!r}', here,
+            check(isinstance(node, dict) and p in node, f'unknown key {shown(p)}', here,
                   'keys: ' + ', '.join(k for k in node if k != 'type') if isinstance(node, dict) else 'it has no keys')
         if i == len(parents): node[p] = value
         else: node = node[p]
@@ -132,7 +156,7 @@ def edits(spec: Spec, changes):
         path, equals, text = change.partition('=')
         check(equals, 'expected KEY=VALUE', f'--set {change}')
         try: value = json.loads(text)
-        except ValueError: value = text
+        except (ValueError, RecursionError): value = text
         spec = edit(spec, path, value)
     return spec
 

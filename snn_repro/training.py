@@ -22,7 +22,7 @@ from .checkpoint import Progress, Sums, drop_checkpoints
 from .data import Split, check_split, manifest
 from .epochs import FrozenANN, NonFinite, batches, build, evaluate, fetch, optimizer, train_epoch, train_steps
 from .experiments import Experiment, lr_at
-from .files import ERROR, locked, make_folder, sha256
+from .files import ERROR, locked, make_folder, sha256, write_json
 from .layers import SpikingNet
 from .metrics import outcomes, summary
 from .objectives import Teacher, total
@@ -137,6 +137,10 @@ def check_shares(e: Experiment, split: Split, us: Team):
 
 def _join(e, out, runtime): fit(e, out, runtime)
 
+def _begin(e: Experiment, folder: Path):
+    (folder/ERROR).unlink(missing_ok=True)
+    write_json(folder/'config.json', e.to_dict())
+
 def _finished(folder: Path) -> bool:
     if open_run(folder) is None: return False
     drop_checkpoints(folder)
@@ -173,7 +177,7 @@ def _teach(e: Experiment, net: SpikingNet, split: Split, runs: Path, us: Team) -
 def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team):
     r = e.recipe
     split, digest = load(e.data, runtime.root, e.seed, e.T)
-    us.first(lambda: (folder/ERROR).unlink(missing_ok=True))
+    us.first(lambda: _begin(e, folder))
     net = synchronised(build(e, split).to(us.device), us)
     teacher, taught = _teach(e, net, split, folder.parent, us)
     opt = optimizer(net, r)

@@ -10,6 +10,9 @@ TINY = ['--set', 'recipe.epochs=1', '--set', 'data.train_per_class=5', '--set', 
 NAME = 'tks-table3-cifar10-resnet19-tks'
 
 
+def pytest_configure(config): config.addinivalue_line('markers', 'slurm: needs a real SLURM, which tests/slurm.sh brings up')
+
+
 @pytest.fixture
 def cli(capsys):
     "`cli(*args)` -> (exit code, output, error lines)"

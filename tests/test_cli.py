@@ -80,6 +80,18 @@ def test_ctrl_c_keeps_finished_runs(reproduced, tmp_path):
         assert (tmp_path/name/'weights.safetensors').read_bytes() == (home/'runs/mini'/name/'weights.safetensors').read_bytes()
 
 
+def test_reproduce_names_what_failed(cli, monkeypatch, tmp_path):
+    from snn_repro import launch
+    monkeypatch.setattr(launch, 'launch', lambda *_: [launch.Failure('a-run', 'the loss is nan'), launch.Failure('b-run', 'its process was killed')])
+    code, _, err = cli('reproduce', '--only', 'tks-fig-categories', '--out', tmp_path)
+    assert code == 1 and err[:2] == ['failed: a-run: the loss is nan', 'failed: b-run: its process was killed'] and '2 of the runs failed' in err[2]
+
+
+def test_of_several_processes_one_tells_what_is_wrong(cli, monkeypatch):
+    monkeypatch.setenv('RANK', '1')
+    assert cli('show', 'nothing')[0::2] == (1, [])
+
+
 @pytest.mark.parametrize('args, said', [
     (['show', 'tks-table3-cifar10-resnet-tks'], f'did you mean {NAME}?'),
     (['list', 'tks-table33'], 'did you mean tks-table3?'),
@@ -104,6 +116,10 @@ def test_ctrl_c_keeps_finished_runs(reproduced, tmp_path):
     (['run', 'tks-table4-cub-200-2011-sew-resnet-18-tks', '--tier', 'paper'], 'CUB200 is not there'),
     (['run', NAME, '--device', 'abacus'], "device 'abacus'"),
     (['run', NAME, '--threads', '0'], 'choose 1 or more'),
+    (['run', NAME, '--processes', '0'], '--processes is 0 (choose 1 or more)'),
+    (['reproduce', '--device', 'abacus'], "device 'abacus'"),
+    (['reproduce', '--launcher', 'fast'], 'invalid choice'),
+    (['work'], '--help'),
     (['run', NAME, '--steps', '0'], 'choose 1 or more'),
     (['show', 'enof-ablation-2-l_af', '--diff', 'paper'], 'changes nothing here'),
     (['data'], '--help'),

@@ -90,11 +90,12 @@ def test_twenty_kills_at_random_moments_change_no_byte(tmp_path, processes):
     seen, halves = [0], 0
     for left in range(20, 0, -1):
         at = seen[-1] + chance.randint(1, max(1, (steps - 4 - seen[-1])//left))
-        saved, half = kill_after(tmp_path/'killed', at, *long, writing=chance.random() < .3, delay=chance.uniform(0, .03))
+        writing = chance.random() < .4
+        saved, half = kill_after(tmp_path/'killed', at, *long, writing=writing, delay=0 if writing else chance.uniform(0, .03))
         seen.append(saved)
         halves += half
     print(f'{processes}: killed after {seen[1:]} of {steps} steps, {halves} times in the middle of writing')
-    assert len(seen) == 21 and sorted(seen) == seen and seen[-1] < steps
+    assert len(seen) == 21 and sorted(seen) == seen and seen[-1] < steps and halves
     run(tmp_path/'killed', *long)
     assert results(tmp_path/'killed') == results(tmp_path/'peace')
 
@@ -130,6 +131,19 @@ def test_a_small_disk_that_fills_up_loses_nothing(in_peace, small_disk):
     assert process.returncode == 1 and 'no space left on device (free some space' in last and 'Traceback' not in err, err
     assert steps_of(small_disk/'runs') >= 6
     ballast.unlink()
+    run(small_disk/'runs')
+    assert results(small_disk/'runs') == in_peace
+
+
+def test_a_disk_that_turns_read_only_loses_nothing(in_peace, small_disk):
+    process = subprocess.Popen(command(small_disk/'runs', '--checkpoint', '0'), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while steps_of(small_disk/'runs') < 6 and process.poll() is None: time.sleep(.001)
+    become = lambda mode: subprocess.run(['mount', '-o', f'remount,{mode}', small_disk], capture_output=True).returncode == 0
+    deadline = time.time() + 30
+    while not become('ro') and time.time() < deadline: pass                    # busy as long as a file is being written
+    _, err = process.communicate(timeout=60)
+    assert become('rw') and process.returncode == 1 and 'Traceback' not in err, err
+    assert 'read-only file system (choose a folder you may write to)' in err.splitlines()[-1]
     run(small_disk/'runs')
     assert results(small_disk/'runs') == in_peace
 

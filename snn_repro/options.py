@@ -1,0 +1,70 @@
+"What each verb of the command line understands."
+import argparse
+from pathlib import Path
+
+from snn_repro.spec import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message): raise UserError(message, remedy=f'see `{self.prog} --help`')
+
+
+def option(*names, **how): return lambda verb: verb.add_argument(*names, **how)
+
+
+def folder(name: str, what: str, **how): return option(name, type=Path, metavar='DIR', help=what, **how)
+
+
+def number(name: str, what: str, kind=int, metavar='N', **how): return option(name, type=kind, metavar=metavar, help=what, **how)
+
+
+TIER = option('--tier', default='mini', help='mini (default) or paper')
+ONLY = option('--only', nargs='+', metavar='ID', help='these tables and figures (see `list`)')
+NAME = option('experiment', metavar='EXPERIMENT', help='a name that `list ID` prints, or a config.json')
+OUT = folder('--out', 'folder of the runs (default: runs/TIER)')
+ROOT = folder('--root', 'folder of the data sets (default: data)', default=Path('data'))
+RUNS = folder('--runs', 'folder of the runs (default: runs/TIER)')
+EDITS = option('--set', action='append', default=[], metavar='KEY=VALUE', help='change a value, e.g. recipe.epochs=5 or objective.0.peak=0.5')
+CHANGES = (number('--seed', 'default 0', metavar='SEED'), EDITS,
+           option('--variant', metavar='NAME', help='paper: as the text has it where the official code differs'))
+DEVICE = option('--device', default='cpu', help='cpu (default), cuda, …')
+MACHINE = (ROOT, DEVICE, number('--threads', 'threads of torch (default 1: the same bytes whatever the cores)', default=1),
+           number('--checkpoint', 'seconds from one checkpoint to the next (default 300)', float, 'S', default=300),
+           number('--processes', 'processes that share each batch (default 1)', default=1),
+           folder('--tensorboard', 'also write each epoch as events of TensorBoard into this folder'))
+CLUSTER = (option('--launcher', choices=['local', 'slurm'], default='local', help='local (default): this machine; slurm: jobs of a cluster'),
+           option('--partition', metavar='P', help='slurm: where the jobs run'),
+           number('--jobs', 'slurm: jobs at a time (default 8)', default=8),
+           number('--nodes', 'slurm: nodes that share a run (default 1)', default=1),
+           number('--time', 'slurm: minutes of a job; what is not finished then is queued again (default 240)', metavar='MIN', default=240),
+           option('--sbatch', action='append', default=[], metavar='KEY=VALUE', help='slurm: a further option of sbatch, e.g. mem=16G'),
+           option('--dry-run', action='store_true', help='slurm: print what would be submitted'))
+
+VERBS = {
+    'reproduce': (TIER, ONLY, OUT, *MACHINE, number('--workers', 'runs at a time (default: one a core, or one a GPU)'),
+                  folder('--pack', 'also write the finished runs as one packed folder'), *CLUSTER),
+    'work': (folder('out', 'folder with the plan.jsonl of a `reproduce`'), *MACHINE),
+    'status': (folder('dir', 'folder of the runs'),),
+    'compare': (folder('a', 'folder of a finished run'), folder('b', 'folder of another')),
+    'plan': (option('id', nargs='+', metavar='ID', help='a table or figure (see `list`)'), TIER, OUT, ROOT, DEVICE, EDITS,
+             number('--steps', 'steps that are timed of each kind of run (default 5)', default=5),
+             number('--devices', 'processors or GPUs that share the runs (default 1)', default=1, metavar='K')),
+    'list': (option('id', nargs='?', metavar='ID', help='a table or figure: print its experiments'),),
+    'show': (NAME, TIER, *CHANGES, option('--diff', metavar='NAME', help='only what this variant changes: paper')),
+    'run': (NAME, TIER, *CHANGES, OUT, *MACHINE, number('--steps', 'only try the first N steps, and write nothing')),
+    'data': (option('action', choices=['list', 'check', 'prepare']), option('name', nargs='?', metavar='NAME'), ROOT, EDITS,
+             number('--frames', 'prepare: frames a recording (default 10)', default=10, metavar='T')),
+    'report': (TIER, ONLY, RUNS, folder('--out', 'folder of the page (default: reports/TIER)')),
+}
+
+
+def parser(*functions) -> Parser:
+    "The parser of the command line: a verb a function, its help the function's docstring, its options those of `VERBS`."
+    p = Parser(prog='snn-repro', description='TKS and EnOF-SNN rebuilt: every table and figure from run records.')
+    verbs = p.add_subparsers(dest='verb', required=True, metavar='VERB')
+    for do in functions:
+        name = do.__name__.removesuffix('_')
+        verb = verbs.add_parser(name, help=do.__doc__, description=do.__doc__)
+        for add in VERBS[name]: add(verb)
+        verb.set_defaults(do=do)
+    return p
