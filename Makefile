@@ -19,7 +19,7 @@ test: $(READY)
 
 # Each notebook alone in a fresh kernel; the built wheel in an empty environment, from another folder. Minutes.
 release-test: $(READY)
-	OMP_NUM_THREADS=1 SNN_REPRO_RELEASE=1 $(BIN)/pytest -q tests/test_release.py
+	OMP_NUM_THREADS=1 SNN_REPRO_RELEASE=1 $(BIN)/pytest -q tests/test_release.py tests/test_fuzz.py tests/test_resume.py tests/test_slurm.py
 
 # After a cell was edited: library from notebooks, notebooks cleaned, README from nbs/index.ipynb, tests.
 prepare: $(READY)

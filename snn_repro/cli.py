@@ -138,7 +138,7 @@ def main(argv=None) -> int:
         a = parser(reproduce, work_, status, compare, plan_, list_, show, run, data, report).parse_args(argv)
         a.do(a)
         return 0
-    except UserError as e:
+    except (UserError, MemoryError) as e:
         if os.environ.get('RANK', '0') == '0': print(f'snn-repro: {e}', file=sys.stderr)   # of several processes the first one tells
     except BrokenPipeError: sys.stderr.close()
     except KeyboardInterrupt:

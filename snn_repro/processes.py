@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Team', 'in_team', 'team', 'spawn', 'share_gradients', 'TeamMean', 'SyncNorm', 'synchronised']
 
-# %% ../nbs/32b_processes.ipynb #156ee173
-import ctypes, os, pickle, signal, socket, tempfile
+# %% ../nbs/32b_processes.ipynb #5474a88f
+import ctypes, logging, os, pickle, signal, socket, tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -90,6 +90,7 @@ def spawn(n: int, function, *args) -> list:
     import cloudpickle
     from torch.multiprocessing import ProcessExitedException, start_processes
     from snn_repro.processes import _member   # by the module's name: a new process cannot look into a notebook's cells
+    logging.getLogger('torch.multiprocessing.spawn').setLevel(logging.ERROR)   # what it would tell, we tell in one line
     with tempfile.TemporaryDirectory() as home:
         job = start_processes(_member, (n, _free_port(), cloudpickle.dumps((function, args)), home), nprocs=n, join=False, start_method='spawn')
         try:

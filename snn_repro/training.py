@@ -22,7 +22,7 @@ from .checkpoint import Progress, Sums, drop_checkpoints
 from .data import Split, check_split, manifest
 from .epochs import FrozenANN, NonFinite, batches, build, evaluate, fetch, optimizer, train_epoch, train_steps
 from .experiments import Experiment, lr_at
-from .files import ERROR, locked, make_folder, sha256, write_json
+from .files import ERROR, locked, make_folder, readable, sha256, write_json
 from .layers import SpikingNet
 from .metrics import outcomes, summary
 from .objectives import Teacher, total
@@ -117,16 +117,16 @@ def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record | None
     Raises `UserError` before training where something is wrong or another process is at this run (`Held`), and at once when a loss is not finite."""
     folder = Path(out)/e.id
     if runtime.processes > 1 and not in_team():
-        if not _finished(folder): spawn(runtime.processes, _join, e, out, runtime)
+        if not _finished(e, folder): spawn(runtime.processes, _join, e, out, runtime)
         return open_run(folder)
     us = team(runtime.device)
-    if not us.first(lambda: _finished(folder)):
+    if not us.first(lambda: _finished(e, folder)):
         with threads(runtime.threads), ExitStack() as stack:
             us.all(lambda: check_device(us.device))
             us.first(lambda: stack.enter_context(locked(make_folder(folder))))
             us.all(lambda: check_shares(e, preflight(e, runtime.root), us))
             if e.teacher: fit(e.teacher, out, runtime)
-            if not us.first(lambda: _finished(folder)): _train(e, folder, runtime, us)
+            if not us.first(lambda: _finished(e, folder)): _train(e, folder, runtime, us)
     return open_run(folder) if us.rank == 0 else None
 
 def check_shares(e: Experiment, split: Split, us: Team):
@@ -141,26 +141,24 @@ def _begin(e: Experiment, folder: Path):
     (folder/ERROR).unlink(missing_ok=True)
     write_json(folder/'config.json', e.to_dict())
 
-def _finished(folder: Path) -> bool:
-    if open_run(folder) is None: return False
+def _finished(e: Experiment, folder: Path) -> bool:
+    done = open_run(folder)
+    if done is None: return False
+    check(Experiment.from_dict(done.config) == e, 'this is the record of another setting', str(folder), 'move or remove this folder, and the run is made again')
     drop_checkpoints(folder)
     return True
 
 # %% ../nbs/33_training.ipynb #2067ee02
 def read_weights(folder: Path) -> dict:
     "The weights of a finished run. Raises `UserError` where there are none."
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
-    try: return load_file(folder/'weights.safetensors')
-    except (SafetensorError, OSError) as e: raise _unfit(folder, e) from e
+    with readable(folder/'weights.safetensors', 'remove this folder, and the run is made again'): return load_file(folder/'weights.safetensors')
 
 def load_weights(net: SpikingNet, weights: dict, folder: Path):
     "Put `weights`, which came from `folder`, into `net`. Raises `UserError` where they do not fit."
     try: net.load_state_dict(weights)
-    except RuntimeError as e: raise _unfit(folder, e) from e
-
-def _unfit(folder: Path, e: Exception) -> UserError:
-    return UserError('these weights do not fit the net: ' + str(e).splitlines()[0], str(folder/'weights.safetensors'), 'remove this folder, and the run is made again')
+    except RuntimeError as e:
+        raise UserError('these weights do not fit the net: ' + str(e).splitlines()[0], str(folder/'weights.safetensors'), 'remove this folder, and the run is made again') from e
 
 def _teach(e: Experiment, net: SpikingNet, split: Split, runs: Path, us: Team) -> tuple:
     "The frozen teacher of `e` (or None) and what the record says of it; with `init='ann'` its weights go into `net`."
@@ -182,6 +180,7 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team):
     teacher, taught = _teach(e, net, split, folder.parent, us)
     opt = optimizer(net, r)
     at, a_pass = Progress(folder, net, opt, runtime.checkpoint, us), len(batches(e, split.train, 0))
+    check(at.epoch < r.epochs, f'its checkpoint is of epoch {at.epoch} of {r.epochs}', str(folder), 'remove its folder `checkpoint`')
     with ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=r.epochs*a_pass, initial=at.epoch*a_pass + at.sums.steps, unit='step', desc=e.slug, leave=False,
                                        disable=None if runtime.bar and us.rank == 0 else True))
