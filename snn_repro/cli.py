@@ -14,7 +14,7 @@ def reproduce(a):
     at_least_one(a, 'workers')
     exhibits, tier, out = find(a.only), find_tier(a.tier), a.out or Path('runs')/a.tier
     experiments = plan(exhibits, tier)
-    if a.launcher == 'slurm':
+    if a.launcher == 'slurm' or a.dry_run:
         from snn_repro.slurm import Cluster, reproduce_on_slurm
         failures = reproduce_on_slurm(experiments, out, runtime(a), Cluster(a.partition, a.jobs, a.nodes, a.time, tuple(a.sbatch)), a.dry_run)
         if a.dry_run: return

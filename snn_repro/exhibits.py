@@ -209,17 +209,25 @@ def fill(exhibit: Exhibit, tier: Tier, runs) -> list:
         return [r for r in found if r]
     return [(row, records(row)) for row in exhibit.rows]
 
-# %% ../nbs/43_exhibits.ipynb #2e2a9fb8
+# %% ../nbs/43_exhibits.ipynb #da5e26e1
 def find(ids=None) -> tuple[Exhibit, ...]:
-    "The exhibits of these ids, or all. Raises `UserError` for an unknown id, with the nearest known one."
+    """The exhibits of these ids, or all; of an id that begins the names of experiments, their rows alone.
+    Raises `UserError` for an unknown id, with the nearest known one."""
     known = {x.id: x for x in EXHIBITS}
+    known |= {i: x._replace(rows=rows) for i in ids or () if i not in known for x in EXHIBITS if (rows := _beginning(x, i))}
     for i in ids or (): check(i in known, f'unknown table or figure {i!r}', remedy=_near(i, known) + '`snn-repro list` names them all')
     return tuple(known[i] for i in ids) if ids else EXHIBITS
 
+def _named(exhibit: Exhibit) -> dict:
+    slug = lambda text: re.sub('[^a-z0-9_]+', '-', text.lower().replace('*', ' star')).strip('-')
+    return {'-'.join([exhibit.id, *map(slug, r.labels.values())]): r for r in exhibit.rows if r.experiment}
+
+def _beginning(exhibit: Exhibit, words: str) -> tuple[Row, ...]:
+    return tuple(r for name, r in _named(exhibit).items() if f'{name}-'.startswith(f'{words}-'))
+
 def names(exhibit: Exhibit) -> dict[str, Experiment]:
     "The experiments of an exhibit by name."
-    slug = lambda text: re.sub('[^a-z0-9_]+', '-', text.lower().replace('*', ' star')).strip('-')
-    return {'-'.join([exhibit.id, *map(slug, r.labels.values())]): r.experiment for r in exhibit.rows if r.experiment}
+    return {name: r.experiment for name, r in _named(exhibit).items()}
 
 def find_experiment(name: str) -> Experiment:
     "The experiment of that name, in the paper's terms. Raises `UserError` with the nearest known one."

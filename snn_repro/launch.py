@@ -16,7 +16,7 @@ from snn_repro.processes import in_team
 from snn_repro.runs import open_run
 from snn_repro.spec import check
 from snn_repro.training import Runtime, check_device, preflight
-from snn_repro.work import PARENT, fail, is_done, why_failed, write_plan
+from snn_repro.work import PARENT, PLAN, fail, is_done, why_failed, write_plan
 
 
 # Read by a worker when it starts: an allocator that keeps freed memory instead of giving it back to the system,
@@ -54,7 +54,7 @@ def prepare(experiments, out, runtime: Runtime = Runtime()) -> tuple[Path, list[
     out = make_folder(out)
     left = undone(experiments, out)
     try_out(left, runtime.root)
-    write_plan(with_teachers(experiments), out)
+    write_plan(with_teachers(experiments), out/PLAN)
     for e in left:
         with readable_errors(out/e.id): (out/e.id/ERROR).unlink(missing_ok=True)
     return out, left

@@ -19,7 +19,7 @@ def number(name: str, what: str, kind=int, metavar='N', **how): return option(na
 
 
 TIER = option('--tier', default='mini', help='mini (default) or paper')
-ONLY = option('--only', nargs='+', metavar='ID', help='these tables and figures (see `list`)')
+ONLY = option('--only', nargs='+', metavar='ID', help='these tables and figures, or parts of them (see `list`)')
 NAME = option('experiment', metavar='EXPERIMENT', help='a name that `list ID` prints, or a config.json')
 OUT = folder('--out', 'folder of the runs (default: runs/TIER)')
 ROOT = folder('--root', 'folder of the data sets (default: data)', default=Path('data'))

@@ -1,7 +1,7 @@
 """Many runs as jobs of a SLURM cluster, through submitit.
 
-A job is a worker as on one machine: it takes the next undone run of OUT/plan.jsonl until none is left. All it knows is in the run
-folders, so a job that is requeued, after a time-out, a preemption or the death of a node, goes on where these stand.
+A job is a worker as on one machine: it takes the next undone run of its plan, a copy in OUT/slurm, until none is left. All it knows is in
+the run folders, so a job that is requeued, after a time-out, a preemption or the death of a node, goes on where these stand.
 """
 import getpass, hashlib, os, shutil, subprocess, sys, time
 from contextlib import redirect_stderr
@@ -13,10 +13,11 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 from submitit.slurm.slurm import SlurmExecutor
 
-from snn_repro.files import readable_errors
+from snn_repro.files import make_folder, readable_errors
 from snn_repro.launch import WORKER, Failure, failures, prepare, undone, watch, with_teachers
 from snn_repro.spec import UserError, check
 from snn_repro.training import Runtime
+from snn_repro.work import write_plan
 
 FOLDER = 'slurm'
 ASK = 10   # seconds from one question to SLURM to the next
@@ -37,12 +38,12 @@ class Cluster(NamedTuple):
 
 class Worker:
     "What a job runs. submitit calls `checkpoint` before a time-out or a preemption, and requeues what it returns: the same worker."
-    def __init__(self, out: Path, runtime: Runtime): self.out, self.runtime = out, runtime
+    def __init__(self, out: Path, runtime: Runtime, plan: Path): self.out, self.runtime, self.plan = out, runtime, plan
 
     def __call__(self):
         if int(os.environ.get('SLURM_NTASKS', 1)) > 1: TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         from snn_repro.work import work
-        work(self.out, self.runtime)
+        work(self.out, self.runtime, self.plan)
 
     def checkpoint(self): return DelayedSubmission(self)
 
@@ -97,10 +98,10 @@ def queued(name: str) -> dict[str, str] | None:
     return None if asked.returncode else dict(line.split() for line in asked.stdout.splitlines())
 
 
-def submit(e: _Executor, out, runtime: Runtime, jobs: int) -> list[str]:
-    "Put `jobs` workers for the folder `out` into SLURM's queue; their job ids. Raises `UserError` with sbatch's words where it refuses."
+def submit(e: _Executor, out, runtime: Runtime, jobs: int, plan: Path) -> list[str]:
+    "Put `jobs` workers for the folder `out` and the file `plan` into SLURM's queue; their job ids. Raises `UserError` with sbatch's words where it refuses."
     with readable_errors(out), redirect_stderr(StringIO()):
-        try: return [j.job_id for j in e.submit_array([Worker(Path(out).resolve(), runtime)]*jobs)]
+        try: return [j.job_id for j in e.submit_array([Worker(Path(out).resolve(), runtime, plan.resolve())]*jobs)]
         except (FailedJobError, FailedSubmissionError) as error:
             said = [line for line in str(error).splitlines() if 'error' in line] or str(error).splitlines()
             raise UserError(said[-1].replace('sbatch: error:', '').strip(), 'sbatch', 'mend --partition, --time, … or --sbatch') from error
@@ -120,7 +121,9 @@ def reproduce_on_slurm(experiments, out, runtime: Runtime, cluster: Cluster, dry
     jobs = queued(name)
     check(jobs is not None, 'SLURM does not answer (squeue)', remedy='start the same command again when `squeue` works')
     more = max(0, min(cluster.jobs, len(left)) - len(jobs))
-    if more: submit(e, out, runtime, more)
+    plan = make_folder(out/FOLDER)/f'{name}.jsonl'   # another `reproduce` into this folder writes another plan.jsonl, perhaps before these jobs begin
+    write_plan(with_teachers(experiments), plan)
+    if more: submit(e, out, runtime, more, plan)
     before = len(with_teachers(experiments)) - len(left)
     print(f'{len(left)} runs to do, {before} done before; {more} jobs submitted, {len(jobs)} in the queue before.', flush=True)
     try: watch(left, out, _Alive(name))

@@ -55,7 +55,7 @@ def status(out, width: int = 100) -> str:
 def _runs(out: Path) -> tuple[list[Progress], str]:
     "The runs of the plan in `out`, or of its folders where it has no plan that can be read; and what has to be said of that."
     note, number = '', lambda v, kind=int: v if type(v) in (kind, int) and 0 <= v < 1e12 else None
-    try: planned = {r.id: r.experiment for r in read_plan(out)} if (out/PLAN).exists() else None
+    try: planned = {r.id: r.experiment for r in read_plan(out/PLAN)} if (out/PLAN).exists() else None
     except UserError as e: planned, note = None, f'{PLAN}: {e.what}, so these are the runs that have a folder.'
     if planned is None:
         with readable_errors(out): folders = sorted(p for p in out.iterdir() if p.is_dir())

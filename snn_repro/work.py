@@ -22,15 +22,14 @@ class Planned(NamedTuple):
     experiment: dict
 
 
-def write_plan(experiments, out):
-    "Write `experiments` (anything with `id`, `teacher` and `to_dict()`) as the plan of the folder `out`."
+def write_plan(experiments, path):
+    "Write `experiments` (anything with `id`, `teacher` and `to_dict()`) as the plan `path`."
     line = lambda e: json.dumps({'id': e.id, 'teacher': e.teacher.id if e.teacher else None, 'experiment': e.to_dict()})
-    write(Path(out)/PLAN, ''.join(line(e) + '\n' for e in experiments))
+    write(path, ''.join(line(e) + '\n' for e in experiments))
 
 
-def read_plan(out) -> list[Planned]:
-    "The runs of the plan in `out`. Raises `UserError` if there is none, or one that names no runs or a folder elsewhere."
-    path = Path(out)/PLAN
+def read_plan(path) -> list[Planned]:
+    "The runs of the plan `path`. Raises `UserError` if there is none, or one that names no runs or a folder elsewhere."
     lines = read_bytes(path).splitlines()
     try: runs = [Planned(d['id'], d['teacher'], d['experiment']) for d in map(json.loads, lines)]
     except (ValueError, KeyError, TypeError, RecursionError): raise UserError('this is not a plan of this version', str(path), 'start `snn-repro reproduce` again') from None
@@ -55,9 +54,9 @@ def fail(folder, reason: str, **more):
 
 
 class Queue:
-    "The plan under `out` as one worker sees it."
-    def __init__(self, out):
-        self.out, self.left, self.signs = Path(out), {r.id: r for r in read_plan(out)}, {}
+    "The plan under `out`, or the one in the file `plan`, as one worker sees it."
+    def __init__(self, out, plan=None):
+        self.out, self.left, self.signs = Path(out), {r.id: r for r in read_plan(plan or Path(out)/PLAN)}, {}
         self.planned = set(self.left)
 
     def take(self) -> Planned | bool:
@@ -82,15 +81,15 @@ class Queue:
         return self.signs.setdefault(id, sign) != sign
 
 
-def work(out, runtime=None):
-    """Train the runs of the plan under `out`, one after the other, until each is done, failed, or in work elsewhere. A run that fails is marked
+def work(out, runtime=None, plan=None):
+    """Train the runs of the plan under `out` (or of the file `plan`), one after the other, until each is done, failed, or in work elsewhere. A run that fails is marked
     with its reason, and the next is taken. In a team (chapter 32b) its processes share each run. Raises `UserError` where there is no plan."""
     from snn_repro.experiments import Experiment
     from snn_repro.processes import team
     from snn_repro.training import Runtime, fit
     runtime = runtime or Runtime()
     us = team(runtime.device)
-    queue = us.first(lambda: Queue(out))
+    queue = us.first(lambda: Queue(out, plan))
     say = print if us.rank == 0 else lambda *a, **k: None
     while run := us.first(queue.take):
         if run is True:

@@ -1,16 +1,36 @@
 "What several test files share: the command line in this process, and one tiny finished run."
 import os, subprocess, sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from snn_repro import checkpoint
 from snn_repro.cli import main
 
 TINY = ['--set', 'recipe.epochs=1', '--set', 'data.train_per_class=5', '--set', 'data.test=50']
 NAME = 'tks-table3-cifar10-resnet19-tks'
 
 
-def pytest_configure(config): config.addinivalue_line('markers', 'slurm: needs a real SLURM, which tests/slurm.sh brings up')
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'slurm: needs a real SLURM, which tests/slurm.sh brings up')
+    config.addinivalue_line('markers', 'release: takes minutes; skipped, or in short, without SNN_REPRO_RELEASE=1')
+
+
+class PowerCut(Exception): pass
+
+
+@contextmanager
+def power_cut(after: int):
+    "The power fails right after so many checkpoints."
+    save, left = checkpoint.save_checkpoint, iter(range(after - 1))
+    def cut(*a):
+        save(*a)
+        if next(left, None) is None: raise PowerCut
+    checkpoint.save_checkpoint = cut
+    try:
+        with pytest.raises(PowerCut): yield
+    finally: checkpoint.save_checkpoint = save
 
 
 @pytest.fixture

@@ -29,13 +29,13 @@ from snn_repro.training import threads
 from snn_repro.watch import compare, status
 from snn_repro.work import PLAN, Queue
 
-RELEASE = bool(os.environ.get('SNN_REPRO_RELEASE'))
+RELEASE, pytestmark = bool(os.environ.get('SNN_REPRO_RELEASE')), pytest.mark.release
 E = asked(NAME, find_tier('mini'))[1]
 
 
 def fuzz(release: int):
     "So many examples in a release, and a fraction of them in the ordinary run, always the same ones."
-    return settings(max_examples=release if RELEASE else release // 40, derandomize=not RELEASE, deadline=None, database=None, print_blob=True,
+    return settings(max_examples=release if RELEASE else release // 40, derandomize=True, deadline=None, database=None, print_blob=True,
                     suppress_health_check=list(HealthCheck))
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import NAME
+from conftest import NAME, power_cut
+from snn_repro import kernels
 from snn_repro.checkpoint import FOLDER
 from snn_repro.epochs import FrozenANN, build, evaluate, optimizer, train_steps
 from snn_repro.exhibits import asked
@@ -174,25 +175,13 @@ def test_bfloat16_is_exact_after_a_kill_and_nearly_as_good(tmp_path):
     half = replace(MINI, recipe=replace(MINI.recipe, precision='bf16'))
     assert half.id != MINI.id
     record = fit(half, tmp_path/'peace')
-    class PowerCut(Exception): pass
-    seen = []
-    from snn_repro import checkpoint
-    save = checkpoint.save_checkpoint
-    def cut(*a):
-        save(*a)
-        seen.append(1)
-        if len(seen) == 23: raise PowerCut
-    checkpoint.save_checkpoint = cut
-    try:
-        with pytest.raises(PowerCut): fit(half, tmp_path/'cut', Runtime(checkpoint=0))
-    finally: checkpoint.save_checkpoint = save
+    with power_cut(after=23): fit(half, tmp_path/'cut', Runtime(checkpoint=0))
     fit(half, tmp_path/'cut')
     assert bytes_of(tmp_path/'peace'/half.id) == bytes_of(tmp_path/'cut'/half.id)
     assert record.metrics['top1'] > .6
 
 
 def test_the_membrane_is_float32_in_a_bfloat16_net():
-    from snn_repro import kernels
     split, _ = load(MINI.data, None, 0, MINI.T)
     net, seen = build(MINI, split), []
     fire = kernels._fire
@@ -218,17 +207,7 @@ def test_tensorboard_holds_the_history_also_after_a_kill(tmp_path, pair):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     board = tmp_path/'board'
     e = replace(SHORT, recipe=replace(SHORT.recipe, epochs=4))
-    class PowerCut(Exception): pass
-    from snn_repro import checkpoint
-    save, seen = checkpoint.save_checkpoint, []
-    def cut(*a):
-        save(*a)
-        seen.append(1)
-        if len(seen) == 12: raise PowerCut
-    checkpoint.save_checkpoint = cut
-    try:
-        with pytest.raises(PowerCut): fit(e, tmp_path/'runs', Runtime(checkpoint=0, tensorboard=board))
-    finally: checkpoint.save_checkpoint = save
+    with power_cut(after=12): fit(e, tmp_path/'runs', Runtime(checkpoint=0, tensorboard=board))
     record = fit(e, tmp_path/'runs', Runtime(tensorboard=board))
     read = EventAccumulator(str(board/e.id)).Reload()
     for column in ('lr', 'ce', 'tks', 'train'):

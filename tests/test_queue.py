@@ -12,7 +12,7 @@ from snn_repro.launch import Failure, _places, launch, prepare
 from snn_repro.processes import spawn
 from snn_repro.spec import UserError
 from snn_repro.training import Runtime, fit
-from snn_repro.work import Queue, work, write_plan
+from snn_repro.work import PLAN, Queue, work, write_plan
 
 
 def tiny(seed=0, epochs=1, **recipe):
@@ -50,7 +50,7 @@ def error(out, e): return json.loads((out/e.id/ERROR).read_text())
 
 def test_one_run_that_fails_does_not_stop_the_others(trained, tmp_path, capsys):
     good, wrong, broken, other = map(tiny, range(4))
-    write_plan([good, wrong, broken, other], tmp_path)
+    write_plan([good, wrong, broken, other], tmp_path/PLAN)
     trained.fails = {wrong.id: UserError('the loss is nan', wrong.id), broken.id: ZeroDivisionError('division by zero')}
     work(tmp_path)
     assert trained == [good.id, other.id]
@@ -70,7 +70,7 @@ def test_one_run_that_fails_does_not_stop_the_others(trained, tmp_path, capsys):
 
 def test_a_student_waits_for_its_teacher_and_fails_with_it(trained, tmp_path):
     one, two = student(0), student(1)
-    write_plan([one, one.teacher, two, two.teacher], tmp_path)
+    write_plan([one, one.teacher, two, two.teacher], tmp_path/PLAN)
     trained.fails = {two.teacher.id: UserError('no')}
     work(tmp_path)
     assert trained == [one.teacher.id, one.id]
@@ -79,7 +79,7 @@ def test_a_student_waits_for_its_teacher_and_fails_with_it(trained, tmp_path):
 
 def test_a_student_waits_for_a_teacher_that_another_process_trains(trained, tmp_path):
     e = student()
-    write_plan([e.teacher, e], tmp_path)
+    write_plan([e.teacher, e], tmp_path/PLAN)
     (tmp_path/e.teacher.id).mkdir()
     with locked(tmp_path/e.teacher.id):
         looks = Queue(tmp_path)
@@ -93,12 +93,12 @@ def test_a_student_waits_for_a_teacher_that_another_process_trains(trained, tmp_
 
 def test_prepare_adds_the_teachers(tmp_path):
     e = student()
-    assert [r.id for r in prepare([e], tmp_path)[1]] == [e.teacher.id, e.id] == [r.id for r in queue.read_plan(tmp_path)]
+    assert [r.id for r in prepare([e], tmp_path)[1]] == [e.teacher.id, e.id] == [r.id for r in queue.read_plan(tmp_path/PLAN)]
 
 
 def test_a_run_that_another_process_took_first_is_passed_over(trained, tmp_path):
     one, two = tiny(0), tiny(1)
-    write_plan([one, two], tmp_path)
+    write_plan([one, two], tmp_path/PLAN)
     class Race(dict):
         def __getitem__(self, id):
             seal(tmp_path, one.id)
@@ -117,7 +117,7 @@ def lock_elsewhere(folder):
 def test_a_lock_of_another_host_that_stays_silent_is_waited_for_and_its_run_taken(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(files, 'SILENT', 1)
     stale, free = tiny(0), tiny(1)
-    write_plan([stale, free], tmp_path)
+    write_plan([stale, free], tmp_path/PLAN)
     lock_elsewhere(tmp_path/stale.id)
     work(tmp_path)
     assert trained == [free.id, stale.id]
@@ -125,7 +125,7 @@ def test_a_lock_of_another_host_that_stays_silent_is_waited_for_and_its_run_take
 
 def test_a_lock_of_another_host_that_shows_life_is_left_alone(trained, tmp_path):
     busy, free = tiny(0), tiny(1)
-    write_plan([busy, free], tmp_path)
+    write_plan([busy, free], tmp_path/PLAN)
     lock = lock_elsewhere(tmp_path/busy.id)
     looks = Queue(tmp_path)
     seal(tmp_path, free.id)
@@ -180,7 +180,7 @@ RESULT = ('config.json', 'history.csv', 'outputs.safetensors', 'features.safeten
 
 def test_two_workers_share_a_plan(tmp_path):
     runs = [*map(tiny, range(4))]
-    write_plan(runs, tmp_path)
+    write_plan(runs, tmp_path/PLAN)
     pair = [subprocess.Popen([sys.executable, '-m', 'snn_repro', 'work', tmp_path], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [p.communicate(timeout=120)[0].split() for p in pair]
     done = [w for words in said for w in words if w.startswith('digits')]
@@ -189,7 +189,7 @@ def test_two_workers_share_a_plan(tmp_path):
 
 def test_a_team_works_at_a_plan_together(tmp_path):
     good, wrong, other = tiny(0), tiny(0, epochs=6, optimizer='sgd', lr=1e30), tiny(1)
-    write_plan([good, wrong, other], tmp_path)
+    write_plan([good, wrong, other], tmp_path/PLAN)
     spawn(2, work, tmp_path, Runtime())
     assert [json.loads((tmp_path/e.id/'env.json').read_text())['processes'] for e in (good, other)] == [2, 2]
     assert 'the loss is' in error(tmp_path, wrong)['reason'] and 'traceback' not in error(tmp_path, wrong)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).parents[1]
-pytestmark = pytest.mark.skipif(not os.environ.get('SNN_REPRO_RELEASE'), reason='takes minutes: `make release-test`')
+pytestmark = [pytest.mark.release, pytest.mark.skipif(not os.environ.get('SNN_REPRO_RELEASE'), reason='takes minutes: `make release-test`')]
 
 
 def run(*command, cwd):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import NAME
+from conftest import NAME, power_cut
 from snn_repro.checkpoint import FOLDER, PLACES, load_checkpoint, save_checkpoint
 from snn_repro.exhibits import asked
 from snn_repro.experiments import MINI_RECIPE, find_tier
@@ -18,7 +18,7 @@ SETTING = ['--set', 'recipe.epochs=8', '--set', 'recipe.test_every=3', '--set', 
 STEPS = 8*5
 
 
-slow = pytest.mark.skipif(not os.environ.get('SNN_REPRO_RELEASE'), reason='minutes: set SNN_REPRO_RELEASE=1')
+slow = pytest.mark.skipif(not os.environ.get('SNN_REPRO_RELEASE'), reason='takes minutes: `make release-test`')
 
 
 def command(out, *more): return [sys.executable, '-m', 'snn_repro', 'run', NAME, *SETTING, '--out', str(out), *more]
@@ -82,6 +82,7 @@ def test_four_kills_change_no_byte(in_peace, tmp_path):
     assert results(tmp_path) == in_peace
 
 
+@pytest.mark.release
 @slow
 @pytest.mark.parametrize('processes', [1, 2])
 def test_twenty_kills_at_random_moments_change_no_byte(tmp_path, processes):
@@ -219,6 +220,17 @@ def test_a_full_disk_keeps_what_was_good(tmp_path, monkeypatch):
     assert load_checkpoint(tmp_path/'full'/e.id)[1]['sums']['steps'] == 4
     for out in ('full', 'peace'): fit(e, tmp_path/out, Runtime(checkpoint=0))
     for n in ('weights.safetensors', 'history.csv', 'outputs.safetensors'): assert (tmp_path/'full'/e.id/n).read_bytes() == (tmp_path/'peace'/e.id/n).read_bytes()
+
+
+def test_the_state_after_a_resume_is_that_of_an_uninterrupted_run(tmp_path):
+    e = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=6, test_every=2))
+    with power_cut(after=23): fit(e, tmp_path/'once', Runtime(checkpoint=0))
+    for part in (8, 15):
+        with power_cut(after=part): fit(e, tmp_path/'twice', Runtime(checkpoint=0))
+    (once, one), (twice, two) = (load_checkpoint(tmp_path/out/e.id) for out in ('once', 'twice'))
+    assert one['epoch'] == two['epoch'] == 4 and one['sums'] == two['sums'] and one['history'] == two['history']
+    assert once.keys() == twice.keys() and all(torch.equal(once[k], twice[k]) for k in once)
+    assert {k.split('.')[0] for k in once} == {'net', 'opt', 'sums'} and any(k.endswith('exp_avg_sq') for k in once)
 
 
 def test_two_places_take_turns(tmp_path):

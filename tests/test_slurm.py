@@ -22,7 +22,7 @@ FILES = ('config.json', 'history.csv', 'outputs.safetensors', 'features.safetens
 
 
 def setting(*changes): return asked(NAME, find_tier('mini'), changes=changes)[1]
-def long(n=1): return setting(*LONG, f'recipe.epochs={(60, 24)[n - 1]}')
+def long(n=1): return setting(*LONG, f'recipe.epochs={(40, 20)[n - 1]}')
 def tiny(e): return edits(mini(e), TINY)
 
 
@@ -44,6 +44,8 @@ def test_a_dry_run_prints_what_would_be_submitted_and_submits_nothing(cli, tmp_p
         assert f'#SBATCH --{line}\n' in out, line
     assert 'gpus' not in out and 'export OMP_NUM_THREADS=1' in out and 'nothing was submitted. 3 jobs' in out and 'share 14 runs' in out
     assert len(re.findall(r'^  \w*digits-.*-s0-', out, re.M)) == 14
+    code, out, _ = cli('reproduce', '--tier', 'tiny', '--only', 'tks-table3', '--dry-run', '--out', tmp_path/'runs')
+    assert code == 0 and 'nothing was submitted' in out, 'it says slurm by itself'
     assert not (tmp_path/'runs').exists()
 
 
