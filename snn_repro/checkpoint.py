@@ -126,7 +126,7 @@ class Progress:
         self.saved = time.perf_counter()
         self._remember()
 
-    def _remember(self): self.good = f'the last good checkpoint is that of epoch {self.epoch}, after {self.sums.steps} steps, in {self.folder/FOLDER}'
+    def _remember(self): self.good = f'the last whole checkpoint is that of epoch {self.epoch}, after {self.sums.steps} steps, in {self.folder/FOLDER}'
 
 
 def _count(path: Path) -> int:

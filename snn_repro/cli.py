@@ -32,7 +32,7 @@ def at_least_one(a, *names):
 def runtime(a, bar: bool = False):
     from snn_repro.training import Runtime
     at_least_one(a, 'threads', 'processes')
-    return Runtime(a.root, a.device, a.threads, bar, a.checkpoint, a.processes, a.tensorboard)
+    return Runtime(a.root, a.device, a.threads, bar, a.checkpoint, a.processes, a.tensorboard, a.compile)
 
 
 def work_(a):

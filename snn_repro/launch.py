@@ -111,7 +111,7 @@ def _places(runtime: Runtime, workers: int | None) -> list[dict]:
 class _Workers:
     "The worker processes of a launch, one in each of `places`: as a context they end with it."
     def __init__(self, left, out: Path, runtime: Runtime, places):
-        options = [f'--{k}={v}' for k in ('root', 'device', 'threads', 'checkpoint', 'processes', 'tensorboard') if (v := getattr(runtime, k)) is not None]
+        options = [f'--{k}={v}' for k in ('root', 'device', 'threads', 'checkpoint', 'processes', 'tensorboard') if (v := getattr(runtime, k)) is not None] + ['--compile']*runtime.compile
         self.command = [sys.executable, '-m', 'snn_repro', 'work', str(out), *options]
         self.env = os.environ | WORKER | {'OMP_NUM_THREADS': str(runtime.threads), PARENT: str(os.getpid())}
         self.folders, self.places, self.team, self.ended = [out/e.id for e in left], places, [], ''

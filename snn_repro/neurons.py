@@ -178,7 +178,9 @@ class LIFNode(neuron.LIFNode):
 
     def supported_step_mode(self): return 'm',
 
+    kernel = staticmethod(fused_lif)   # chapter 07 has a compiled one
+
     def multi_step_forward(self, x_seq):
         p = self.p
         if self.store_v_seq: self.v_seq = lif_trace(x_seq.detach(), p).u
-        return fused_lif(x_seq, p.decay, p.gain, p.v_threshold, p.surrogate.derivative, p.detach_reset)
+        return self.kernel(x_seq, p.decay, p.gain, p.v_threshold, p.surrogate.derivative, p.detach_reset)

@@ -31,7 +31,8 @@ DEVICE = option('--device', default='cpu', help='cpu (default), cuda, …')
 MACHINE = (ROOT, DEVICE, number('--threads', 'threads of torch (default 1: the same bytes whatever the cores)', default=1),
            number('--checkpoint', 'seconds from one checkpoint to the next (default 300)', float, 'S', default=300),
            number('--processes', 'processes that share each batch (default 1)', default=1),
-           folder('--tensorboard', 'also write each epoch as events of TensorBoard into this folder'))
+           folder('--tensorboard', 'also write each epoch as events of TensorBoard into this folder'),
+           option('--compile', action='store_true', help='compiled neurons: faster after some ten seconds, for long runs'))
 CLUSTER = (option('--launcher', choices=['local', 'slurm'], default='local', help='local (default): this machine; slurm: jobs of a cluster'),
            option('--partition', metavar='P', help='slurm: where the jobs run'),
            number('--jobs', 'slurm: jobs at a time (default 8)', default=8),

@@ -63,6 +63,7 @@ class Team(NamedTuple):
         "This process's share of `index`: a run of neighbours, as equal as can be."
         return index.tensor_split(self.size)[self.rank]
 
+# %% ../nbs/32b_processes.ipynb #e79d526f
 def _outcome(do):
     try: return do(), None
     except UserError as e: return None, e
@@ -71,22 +72,22 @@ def _value(value, error):
     if error is not None: raise error
     return value
 
-# %% ../nbs/32b_processes.ipynb #a1954057
+# %% ../nbs/32b_processes.ipynb #d9740184
 def in_team() -> bool:
     "Whether this process was started as one of several."
     return int(os.environ.get('WORLD_SIZE', 1)) > 1
 
 def team(device: str = 'cpu') -> Team:
-    "The team that this process was started in, by `accelerate launch`, `torchrun`, SLURM's tasks or `spawn`; it alone if it was not."
+    "The team that this process was started in, by `accelerate launch`, `torchrun`, a job of chapter 47 or `spawn`; it alone if it was not."
     if not in_team(): return Team(device=device)
     from accelerate import PartialState
     state = PartialState(cpu=device == 'cpu')
     return Team(state.process_index, state.num_processes, str(state.device))
 
-# %% ../nbs/32b_processes.ipynb #7e0c66e3
+# %% ../nbs/32b_processes.ipynb #529eda2f
 def spawn(n: int, function, *args) -> list:
     """Call `function(*args)` in `n` new processes that are one team, and return what each returned.
-    Raises their `UserError`, and one of its own where a process was killed."""
+    Raises their `UserError`, one of its own where a process was killed, and any other exception of theirs with its traceback."""
     import cloudpickle
     from torch.multiprocessing import ProcessExitedException, start_processes
     from snn_repro.processes import _member   # by the module's name: a new process cannot look into a notebook's cells
@@ -125,7 +126,7 @@ def _member(rank: int, n: int, port: int, job: bytes, home: str):
     if dist.is_initialized(): dist.destroy_process_group()
     if outcome[1] is not None: raise SystemExit(1)
 
-# %% ../nbs/32b_processes.ipynb #e8aaf090
+# %% ../nbs/32b_processes.ipynb #a2f4cfb5
 def share_gradients(net: nn.Module, us: Team):
     "Give every process of the team the mean of their gradients."
     if us.size == 1: return
@@ -133,7 +134,7 @@ def share_gradients(net: nn.Module, us: Team):
     mean = us.mean(torch.cat([g.flatten() for g in grads]))
     for g, m in zip(grads, mean.split([g.numel() for g in grads])): g.copy_(m.view_as(g))
 
-# %% ../nbs/32b_processes.ipynb #49179430
+# %% ../nbs/32b_processes.ipynb #852a11ff
 class TeamMean(torch.autograd.Function):
     "The mean of the processes' `x`, with its gradient: each process's `x` is in every process's result."
     @staticmethod
@@ -144,7 +145,7 @@ class TeamMean(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad): return ctx.us.mean(grad.clone()), None
 
-
+# %% ../nbs/32b_processes.ipynb #f7cf6dbd
 class SyncNorm(nn.BatchNorm2d):
     """`norm`, with its own parameters and statistics, over the batch of a whole team: `[T*B,C,H,W]`, of equal size in every process.
 
