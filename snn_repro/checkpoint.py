@@ -3,6 +3,7 @@
 The elder is overwritten, so the younger is whole whatever happens meanwhile; each counts only with its hash, which is written last.
 """
 import hashlib, json, math, shutil, sys, time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def load_checkpoint(run, fits=lambda tensors, state: None) -> tuple[dict[str, to
                 return tensors, about['state']
         except UserError as e:
             print('snn-repro:', UserError(f'this checkpoint is not whole, going on from the one before ({e.what})', str(folder/place)), file=sys.stderr)
+            with suppress(OSError): (folder/f'{place}.json').unlink()   # so that the next one is written in its place, not over the good one
     return None
 
 
@@ -101,13 +103,15 @@ class Sums:
 
 
 class Progress:
-    "How far a run is: (`epoch`, `sums`, `history`, `seconds`). It starts where the last whole checkpoint in `folder` left it. Process 0 of `us` reads and writes."
-    def __init__(self, folder: Path, net: torch.nn.Module, opt, every: float, us):
-        self.folder, self.net, self.opt, self.every, self.us = folder, net, opt, every, us
+    """How far a run on the data with the hash `data` is: (`epoch`, `sums`, `history`, `seconds`). It starts where the last whole checkpoint in
+    `folder` left it. Process 0 of the team `us` reads and writes, after `still()`, which raises if the folder is no longer ours."""
+    def __init__(self, folder: Path, net: torch.nn.Module, opt, every: float, us, still=lambda: None, data: str = ''):
+        self.folder, self.net, self.opt, self.every, self.us, self.still, self.data = folder, net, opt, every, us, still, data
         self.epoch, self.sums, self.history, self.before, self.start = 0, Sums(), [], 0.0, time.perf_counter()
         self.saved, found, self.good = self.start, us.first(lambda: load_checkpoint(folder, lambda *found: check_fits(net, opt, *found))), 'there is no checkpoint yet'
         if found:
             tensors, state = found
+            check(state.get('data', data) == data, 'the data set is another one than when this run began', str(folder), 'restore it, or remove this folder')
             restore(net, opt, tensors)
             self.epoch, self.history, self.before = state['epoch'], state['history'], state['seconds']
             self.sums = Sums({k: tensors[f'sums.{k}'].to(us.device) for k in state['parts']}, **state['sums'])   # in the order of the loss's parts
@@ -119,12 +123,17 @@ class Progress:
     def tick(self, sums: Sums):
         "Called after each step: a checkpoint, if it is time."
         if not self.us.any(time.perf_counter() - self.saved >= self.every): return
-        state = {'epoch': self.epoch, 'history': self.history, 'seconds': self.seconds, 'parts': list(sums.parts),
+        state = {'epoch': self.epoch, 'history': self.history, 'seconds': self.seconds, 'data': self.data, 'parts': list(sums.parts),
                  'sums': {k: getattr(sums, k) for k in ('right', 'seen', 'steps')}}
         tensors = capture(self.net, self.opt) | {f'sums.{k}': v for k, v in sums.parts.items()}
-        self.us.first(lambda: save_checkpoint(self.folder, tensors, state))
         self.saved = time.perf_counter()
+        if not all(bool(v.isfinite().all()) for v in tensors.values() if v.is_floating_point()): return   # the next loss will not be finite
+        self.us.first(lambda: self._save(tensors, state))
         self._remember()
+
+    def _save(self, tensors: dict, state: dict):
+        self.still()
+        save_checkpoint(self.folder, tensors, state)
 
     def _remember(self): self.good = f'the last whole checkpoint is that of epoch {self.epoch}, after {self.sums.steps} steps, in {self.folder/FOLDER}'
 

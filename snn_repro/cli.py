@@ -13,7 +13,8 @@ def reproduce(a):
     from snn_repro.launch import launch
     at_least_one(a, 'workers')
     exhibits, tier, out = find(a.only), find_tier(a.tier), a.out or Path('runs')/a.tier
-    experiments = plan(exhibits, tier)
+    experiments, cluster = plan(exhibits, tier), a.partition or a.sbatch or a.nodes > 1
+    check(a.launcher == 'slurm' or a.dry_run or not cluster, '--partition, --nodes and --sbatch are for a cluster', remedy='add --launcher slurm')
     if a.launcher == 'slurm' or a.dry_run:
         from snn_repro.slurm import Cluster, reproduce_on_slurm
         failures = reproduce_on_slurm(experiments, out, runtime(a), Cluster(a.partition, a.jobs, a.nodes, a.time, tuple(a.sbatch)), a.dry_run)
@@ -129,11 +130,8 @@ def run(a):
     print(f'Run: {out/record.id}')
 
 
-def told(message, *_, **__): print(f'snn-repro: {message}', file=sys.stderr)
-
-
 def main(argv=None) -> int:
-    warnings.showwarning = told
+    warnings.showwarning = lambda message, *_, **__: print(f'snn-repro: {message}', file=sys.stderr)
     try:
         a = parser(reproduce, work_, status, compare, plan_, list_, show, run, data, report).parse_args(argv)
         a.do(a)

@@ -97,7 +97,7 @@ class NonFinite(UserError):
 def backward(e: Experiment, net: SpikingNet, source: Source, epoch: int, step: int, index: torch.Tensor, share: float = 1.0, teacher=None, us: Team = Team()) -> tuple:
     """Add `share` of the gradient of the images `index` to the net's. Returns the parts of their loss, times `share`,
     and how many this process got right (tensors). Raises `NonFinite`."""
-    x, y = fetch(e, source, epoch, us.part(index), us.device)
+    x, y = us.all(lambda: fetch(e, source, epoch, us.part(index), us.device))
     out = answer(net, x, e.recipe.precision)
     loss, parts = total(e.objective, out, y, (epoch, e.recipe.epochs), teacher(x) if teacher else None)
     if us.any(not torch.isfinite(loss)):
@@ -145,7 +145,7 @@ def spike_counts(net: nn.Module):
     def note(name):
         def hook(_, __, spikes):
             s, n = seen.get(name, (0, 0))
-            seen[name] = s + spikes.sum().item(), n + spikes.numel()
+            seen[name] = s + spikes.count_nonzero().item(), n + spikes.numel()
         return hook
     hooks = [m.register_forward_hook(note(n)) for n, m in net.named_modules() if isinstance(m, LIFNode)]
     try: yield seen
@@ -160,11 +160,12 @@ def evaluate(net: SpikingNet, source: Source, batch: int | None = None, us: Team
     net.eval()
     batch = batch or max(1, min(250, 2**24//(net.T*math.prod(source.shape))))
     logits, features = [], []
-    with spike_counts(net) as counts:
+    def each():
         for index in us.part(torch.arange(len(source))).split(batch):
             out = answer(net, source.ready(source.batch(index)[0].to(us.device)), precision)
             logits.append(out.logits.transpose(0, 1).float().cpu())
             features.append(out.features.mean(0).cpu())
+    with spike_counts(net) as counts: us.all(each)
     all_logits, all_features, all_counts = zip(*us.gather((torch.cat(logits).numpy(), torch.cat(features).numpy(), counts)))
     rates = {n: sum(c[n][0] for c in all_counts)/sum(c[n][1] for c in all_counts) for n in counts}
     return dict(logits=np.concatenate(all_logits), labels=source.y.numpy(), features=np.concatenate(all_features), rates=rates)

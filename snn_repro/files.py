@@ -1,5 +1,5 @@
 "Files that are either whole or absent: atomic writes, hashes, a folder's seal and its lock."
-import errno, hashlib, json, os, socket, threading, time
+import errno, hashlib, json, os, secrets, socket, threading, time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -94,6 +94,10 @@ def seal(folder, schema: int):
     folder = Path(folder)
     files = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in (SEAL, LOCK, ERROR) and p.suffix != PART)
     write_json(folder/SEAL, {'schema': schema, 'sha256': {f: sha256(folder/f) for f in files}})
+    with readable_errors(folder):   # its entries too are on the disk before anybody relies on the seal
+        entries = os.open(folder, os.O_RDONLY)
+        try: os.fsync(entries)
+        finally: os.close(entries)
 
 
 def sealed(folder, schema: int) -> bool:
@@ -118,23 +122,28 @@ def sealed(folder, schema: int) -> bool:
 def locked(folder):
     """Hold the run folder `folder` alone. Raises `Held` if another process has it; a lock whose process is gone is taken over.
 
-    The lock is a file made by exclusive creation, so it holds on a shared file system; its time is renewed as a sign of life."""
-    path, me = Path(folder)/LOCK, _me()
-    _remove_if_left_behind(path)
+    The lock is a file made by exclusive creation, so it holds on a shared file system; its time is renewed as a sign of life.
+    A process that was silent for too long (suspended, say) may have lost it: it gets a function that raises `Held` then, to be called before it writes."""
+    path, me = Path(folder)/LOCK, _me() | {'token': secrets.token_hex(8)}
     with readable_errors(path):
+        _remove_if_left_behind(path)
         try:
             with open(path, 'x') as f: json.dump(me, f)
         except FileExistsError: raise Held(f'another process is at this run ({_holder(path)})', str(folder), 'wait for it, or stop it') from None
     stop = threading.Event()
+    def ours() -> bool:
+        with suppress(OSError, ValueError): return json.loads(path.read_bytes()) == me
+        return False
+    def still():
+        if path.exists() and not ours(): raise Held(f'it was taken over after {SILENT} s without a sign of life ({_holder(path)})', str(folder), 'leave it to that process')
     def beat():
         while not stop.wait(BEAT):
-            try: os.utime(path)
-            except OSError: return
+            with suppress(OSError): ours() and os.utime(path)
     threading.Thread(target=beat, daemon=True).start()
-    try: yield
+    try: yield still
     finally:
         stop.set()
-        with suppress(OSError): path.unlink()   # gone with its folder, or on a disk that has become read-only: another run sees that we are gone
+        with suppress(OSError): ours() and path.unlink()   # where a disk has become read-only, another run sees that we are gone
 
 
 def held(folder) -> bool:
@@ -146,7 +155,8 @@ def held(folder) -> bool:
 def _me() -> dict:
     "Who holds a lock: a process on a host, and the SLURM job it belongs to (how often that one was started again)."
     job = {'job': os.environ['SLURM_JOB_ID'], 'restarts': int(os.environ.get('SLURM_RESTART_COUNT', 0))} if 'SLURM_JOB_ID' in os.environ else {}
-    return {'host': socket.gethostname(), 'pid': os.getpid()} | job
+    space = Path('/proc/self/ns/pid')   # containers may share a host's name, not its processes
+    return {'host': socket.gethostname(), 'space': os.readlink(space) if space.exists() else '', 'pid': os.getpid()} | job
 
 
 def _holder(path: Path) -> str:
@@ -160,10 +170,8 @@ def _remove_if_left_behind(path: Path):
     aside = path.with_name(f'{LOCK}.{socket.gethostname()}.{os.getpid()}{PART}')
     try: os.rename(path, aside)
     except FileNotFoundError: return
-    try:
-        if not _left_behind(aside): os.link(aside, path)
-    except FileExistsError: pass
-    finally: aside.unlink()
+    if _left_behind(aside) or path.exists(): aside.unlink()
+    else: os.rename(aside, path)
 
 
 def _left_behind(path: Path) -> bool:
@@ -176,7 +184,7 @@ def _left_behind(path: Path) -> bool:
     if not isinstance(holder, dict): return silent
     me = _me()
     if 'job' in me and holder.get('job') == me['job'] and holder.get('restarts') != me['restarts']: return True
-    if holder.get('host') == me['host']:
+    if (holder.get('host'), holder.get('space', me['space'])) == (me['host'], me['space']):
         try: os.kill(holder['pid'], 0)
         except ProcessLookupError: return True
         except (PermissionError, KeyError, TypeError, OverflowError): pass

@@ -32,10 +32,11 @@ class Team(NamedTuple):
         return _value(*said[0])
 
     def all(self, do):
-        "What `do()` returns here; a `UserError` of any process is raised in every process."
+        "What `do()` returns here; a `UserError` of any process is raised in every process. `do` has no part in which they wait for each other."
         if self.size == 1: return do()
         value, error = _outcome(do)
-        for theirs in self.gather(error): _value(None, theirs)
+        if self.any(error is not None):
+            for theirs in self.gather(error): _value(None, theirs)
         return value
 
     def gather(self, value) -> list:
@@ -81,7 +82,11 @@ def team(device: str = 'cpu') -> Team:
     "The team that this process was started in, by `accelerate launch`, `torchrun`, a job of chapter 47 or `spawn`; it alone if it was not."
     if not in_team(): return Team(device=device)
     from accelerate import PartialState
+    check(device in ('cpu', 'cuda'), f'a team computes on cpu or on cuda, each process on a GPU of its own, not on {device!r}', 'device')
+    check(device == 'cpu' or torch.cuda.device_count() > int(os.environ['LOCAL_RANK']), f'{torch.cuda.device_count()} GPUs can be used here, a process needs one each',
+          "device 'cuda'", 'start fewer processes')
     state = PartialState(cpu=device == 'cpu')
+    check(state.num_processes == int(os.environ['WORLD_SIZE']), f'{state.num_processes} of {os.environ["WORLD_SIZE"]} processes found each other', 'team')
     return Team(state.process_index, state.num_processes, str(state.device))
 
 # %% ../nbs/32b_processes.ipynb #529eda2f
@@ -118,7 +123,9 @@ def _free_port() -> int:
 
 def _member(rank: int, n: int, port: int, job: bytes, home: str):
     import cloudpickle
+    from multiprocessing import parent_process
     with suppress(AttributeError): ctypes.CDLL(None).prctl(1, signal.SIGKILL)   # PR_SET_PDEATHSIG, on Linux: end with the parent, however it ends
+    if os.getppid() != parent_process().pid: os._exit(1)
     os.environ |= {'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': str(n), 'LOCAL_WORLD_SIZE': str(n), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
     function, args = pickle.loads(job)
     outcome = _outcome(lambda: function(*args))

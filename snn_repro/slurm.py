@@ -15,6 +15,7 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from snn_repro.files import make_folder, readable_errors
 from snn_repro.launch import WORKER, Failure, failures, prepare, undone, watch, with_teachers
+from snn_repro.processes import in_team
 from snn_repro.spec import UserError, check
 from snn_repro.training import Runtime
 from snn_repro.work import write_plan
@@ -113,6 +114,7 @@ def reproduce_on_slurm(experiments, out, runtime: Runtime, cluster: Cluster, dry
     No more jobs are submitted than there are runs to do, less those that an earlier call left in the queue. Ctrl-C ends the waiting, not the jobs.
     With `dry_run` the script of sbatch and what it would run are printed, and nothing is submitted or written."""
     runtime = runtime._replace(root=runtime.root and Path(runtime.root).resolve())
+    check(not in_team(), 'this submits jobs', 'accelerate launch or torchrun', 'start it alone')
     e, name = executor(experiments, out, runtime, cluster), job_name(experiments, out)
     if dry_run: return print(_dry(e, undone(experiments, out), out, cluster)) or []
     check(shutil.which('sbatch'), 'SLURM is not installed here (no sbatch)', remedy='start this on a login node; --dry-run works anywhere')
@@ -120,7 +122,7 @@ def reproduce_on_slurm(experiments, out, runtime: Runtime, cluster: Cluster, dry
     if not left: return []
     jobs = queued(name)
     check(jobs is not None, 'SLURM does not answer (squeue)', remedy='start the same command again when `squeue` works')
-    more = max(0, min(cluster.jobs, len(left)) - len(jobs))
+    more = max(0, min(cluster.jobs, len(left)) - sum(state != 'COMPLETING' for state in jobs.values()))
     plan = make_folder(out/FOLDER)/f'{name}.jsonl'   # another `reproduce` into this folder writes another plan.jsonl, perhaps before these jobs begin
     write_plan(with_teachers(experiments), plan)
     if more: submit(e, out, runtime, more, plan)

@@ -127,10 +127,11 @@ def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record | None
     if not us.first(lambda: _finished(e, folder)):
         with threads(runtime.threads), ExitStack() as stack:
             us.all(lambda: check_device(us.device))
-            us.first(lambda: stack.enter_context(locked(make_folder(folder))))
+            lock = []
+            us.first(lambda: lock.append(stack.enter_context(locked(make_folder(folder)))))
             us.all(lambda: check_shares(e, preflight(e, runtime.root), us))
             if e.teacher: fit(e.teacher, out, runtime)
-            if not us.first(lambda: _finished(e, folder)): _train(e, folder, runtime, us)
+            if not us.first(lambda: _finished(e, folder)): _train(e, folder, runtime, us, *lock)
     return open_run(folder) if us.rank == 0 else None
 
 def check_shares(e: Experiment, split: Split, us: Team):
@@ -176,7 +177,7 @@ def _teach(e: Experiment, net: SpikingNet, split: Split, runs: Path, us: Team) -
     return FrozenANN(ann, e.recipe.precision) if asked else None, {'teacher': {'id': e.teacher.id, 'weights': digest}}
 
 # %% ../nbs/33_training.ipynb #ecd32b81
-def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team):
+def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda: None):
     r = e.recipe
     split, digest = load(e.data, runtime.root, e.seed, e.T)
     us.first(lambda: _begin(e, folder))
@@ -184,11 +185,12 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team):
     compiled = runtime.compile and compile_neurons(net)
     teacher, taught = _teach(e, net, split, folder.parent, us)
     opt = optimizer(net, r)
-    at, a_pass = Progress(folder, net, opt, runtime.checkpoint, us), len(batches(e, split.train, 0))
+    at, a_pass = Progress(folder, net, opt, runtime.checkpoint, us, still, digest), len(batches(e, split.train, 0))
     check(at.epoch < r.epochs, f'its checkpoint is of epoch {at.epoch} of {r.epochs}', str(folder), 'remove its folder `checkpoint`')
     with ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=r.epochs*a_pass, initial=at.epoch*a_pass + at.sums.steps, unit='step', desc=e.slug, leave=False,
                                        disable=None if runtime.bar and us.rank == 0 else True))
+        us.first(lambda: runtime.tensorboard and make_folder(runtime.tensorboard) and None)
         log = stack.enter_context(board(runtime.tensorboard, e.id, at.epoch)) if us.rank == 0 else lambda row: None
         def tick(sums):
             bar.update()
@@ -196,6 +198,9 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team):
         for epoch in range(at.epoch, r.epochs):
             try: row = {'epoch': epoch, 'lr': lr_at(r, epoch)} | train_epoch(e, net, split.train, opt, epoch, teacher, us, at.sums, tick)
             except NonFinite as x: raise NonFinite(f'{x.what}; {at.good}', x.where, x.remedy) from None
+            except torch.OutOfMemoryError as x:
+                if us.size > 1: raise   # the others do not know of it: the team ends
+                raise UserError(f"the GPU's memory is full; {at.good}", e.id, 'set recipe.micro_batch to a part of recipe.batch') from x
             if (epoch + 1) % r.test_every == 0 or epoch + 1 == r.epochs:
                 result = evaluate(net, split.test, us=us, precision=r.precision)
                 row['test'] = float((result['logits'].mean(1).argmax(1) == result['labels']).mean())
@@ -207,7 +212,7 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team):
     listed = {'manifest': hashlib.sha256(files.encode()).hexdigest()} if files else {}
     env = surroundings() | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': us.device, 'processes': us.size, 'compiled': compiled, 'seconds': round(at.seconds, 2)}
     weights = {k: v.cpu().numpy() for k, v in net.state_dict().items()}
-    us.first(lambda: save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), result['logits'], result['labels'], result['features'][:2000],
+    us.first(lambda: still() or save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), result['logits'], result['labels'], result['features'][:2000],
                               metrics, weights, files) and drop_checkpoints(folder))
 
 # %% ../nbs/33_training.ipynb #d73623ef

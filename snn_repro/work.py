@@ -64,12 +64,12 @@ class Queue:
         busy, early = [], False
         for run in list(self.left.values()):
             folder = self.out/run.id
-            if is_done(folder) or (folder/ERROR).exists(): del self.left[run.id]
+            if is_done(folder): del self.left[run.id]
+            elif (folder/ERROR).exists(): continue   # `reproduce` may ask for it again
             elif held(folder): busy.append(run.id)
             elif run.teacher is None or is_done(teacher := self.out/run.teacher): return run
             elif (teacher/ERROR).exists() and not held(teacher):
                 fail(folder, f'its teacher {run.teacher} failed')
-                del self.left[run.id]
             elif run.teacher not in self.planned and not held(teacher): return run
             else: early = True
         return early or not all(self.alive(i) for i in busy)
@@ -86,9 +86,10 @@ def work(out, runtime=None, plan=None):
     with its reason, and the next is taken. In a team (chapter 32b) its processes share each run. Raises `UserError` where there is no plan."""
     from snn_repro.experiments import Experiment
     from snn_repro.processes import team
-    from snn_repro.training import Runtime, fit
+    from snn_repro.training import Runtime, check_device, fit
     runtime = runtime or Runtime()
     us = team(runtime.device)
+    us.all(lambda: check_device(us.device))   # a machine without its GPU must not fail one run after the other
     queue = us.first(lambda: Queue(out, plan))
     say = print if us.rank == 0 else lambda *a, **k: None
     while run := us.first(queue.take):
@@ -102,6 +103,7 @@ def work(out, runtime=None, plan=None):
             fit(e, out, runtime)
         except Held: continue
         except Exception as error:
+            if us.size == 1: check_device(us.device)   # a broken GPU ends the worker, not the run
             known = isinstance(error, UserError)
             reason = str(error) if known else f'{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}'
             say(f'failed  {run.id}: {reason}', flush=True)

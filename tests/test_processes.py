@@ -86,6 +86,20 @@ def test_every_test_image_is_seen_once_and_in_order():
         assert two['rates'].keys() == one['rates'].keys() and all(abs(two['rates'][k] - one['rates'][k]) < 1e-4 for k in one['rates'])
 
 
+def with_a_broken_share(e):
+    from snn_repro import epochs
+    us, fetch = team(), epochs.fetch
+    def broken(*a):
+        if us.rank == 1: raise UserError('this image cannot be read', 'n01/b.jpg')
+        return fetch(*a)
+    epochs.fetch = broken
+    gradients(e, True)
+
+
+def test_a_file_that_one_process_cannot_read_ends_all_with_its_name():
+    with pytest.raises(UserError, match='n01/b.jpg: this image cannot be read'): spawn(2, with_a_broken_share, MINI)
+
+
 @pytest.fixture(scope='module')
 def pair(tmp_path_factory):
     "A short run of two processes, in peace: (its experiment, its record, its folder)."
@@ -164,6 +178,7 @@ def test_members_end_with_the_process_that_started_them(tmp_path):
 def test_a_team_says_what_is_wrong_once(tmp_path, refused):
     run = ('run', NAME, '--out', tmp_path, '--processes')
     assert '3 processes cannot share 40 images equally' in refused(*run, 3)
+    if not torch.cuda.is_available(): assert '0 GPUs can be used here, a process needs one each' in refused(*run, 2, '--device', 'cuda')
     folder = tmp_path/MINI.id
     with locked(folder): assert 'another process is at this run' in refused(*run, 2)
     wild = refused(*run, 2, '--checkpoint', 0, '--set', 'recipe.optimizer="sgd"', '--set', 'recipe.lr=1e30')

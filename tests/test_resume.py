@@ -222,15 +222,54 @@ def test_a_full_disk_keeps_what_was_good(tmp_path, monkeypatch):
     for n in ('weights.safetensors', 'history.csv', 'outputs.safetensors'): assert (tmp_path/'full'/e.id/n).read_bytes() == (tmp_path/'peace'/e.id/n).read_bytes()
 
 
-def test_the_state_after_a_resume_is_that_of_an_uninterrupted_run(tmp_path):
-    e = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=6, test_every=2))
+OTHERS = {'mini': {}, 'SGD in parts': dict(optimizer='sgd', lr=.05, micro_batch=10), 'balanced, Adam': dict(optimizer='adam', sampler='balanced')}
+
+@pytest.mark.parametrize('changes', OTHERS.values(), ids=OTHERS)
+def test_the_state_after_a_resume_is_that_of_an_uninterrupted_run(tmp_path, changes):
+    e = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=6, test_every=2, **changes))
     with power_cut(after=23): fit(e, tmp_path/'once', Runtime(checkpoint=0))
     for part in (8, 15):
         with power_cut(after=part): fit(e, tmp_path/'twice', Runtime(checkpoint=0))
     (once, one), (twice, two) = (load_checkpoint(tmp_path/out/e.id) for out in ('once', 'twice'))
     assert one['epoch'] == two['epoch'] == 4 and one['sums'] == two['sums'] and one['history'] == two['history']
     assert once.keys() == twice.keys() and all(torch.equal(once[k], twice[k]) for k in once)
-    assert {k.split('.')[0] for k in once} == {'net', 'opt', 'sums'} and any(k.endswith('exp_avg_sq') for k in once)
+    assert {k.split('.')[0] for k in once} == {'net', 'opt', 'sums'} and any(k.endswith('momentum_buffer' if e.recipe.optimizer == 'sgd' else 'exp_avg_sq') for k in once)
+
+
+def test_after_a_damaged_checkpoint_the_good_one_is_not_overwritten_first(tmp_path, monkeypatch):
+    for n in (1, 2): save_checkpoint(tmp_path, {'x': torch.full((3,), float(n))}, {'n': n})
+    young = tmp_path/FOLDER/'b.safetensors'
+    young.write_bytes(young.read_bytes()[:-1] + b'\x01')
+    assert load_checkpoint(tmp_path)[1] == {'n': 1}
+    fsync = os.fsync
+    def full(descriptor): raise OSError(errno.ENOSPC, 'No space left on device')
+    for good in range(2):                                                        # the disk is full: at once, and after the tensors were written
+        writes = iter(range(good))
+        monkeypatch.setattr(os, 'fsync', lambda d: fsync(d) if next(writes, None) is not None else full(d))
+        with pytest.raises(UserError, match='no space left'): save_checkpoint(tmp_path, {'x': torch.full((3,), 3.)}, {'n': 3})
+        assert load_checkpoint(tmp_path)[1] == {'n': 1}
+
+
+def test_a_process_that_lost_its_lock_while_it_slept_writes_nothing_more(tmp_path):
+    with locked(tmp_path) as still:
+        still()
+        (tmp_path/LOCK).unlink()
+        with locked(tmp_path) as theirs:
+            with pytest.raises(UserError, match='taken over after .* without a sign of life'): still()
+            theirs()
+        (tmp_path/LOCK).write_text('{"host": "elsewhere", "pid": 1}')
+    assert json.loads((tmp_path/LOCK).read_text())['host'] == 'elsewhere'        # it does not remove another's lock
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    e = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=6))
+    with power_cut(after=8): fit(e, tmp_path, Runtime(checkpoint=0))
+    from snn_repro import training
+    load = training.load
+    training.load = lambda *a: (load(*a)[0], 'of another set')
+    try:
+        with pytest.raises(UserError, match='the data set is another one than when this run began'): fit(e, tmp_path)
+    finally: training.load = load
 
 
 def test_two_places_take_turns(tmp_path):
