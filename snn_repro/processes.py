@@ -32,7 +32,8 @@ class Team(NamedTuple):
         return _value(*said[0])
 
     def all(self, do):
-        "What `do()` returns here; a `UserError` of any process is raised in every process. `do` has no part in which they wait for each other."
+        """What `do()` returns here; a `UserError` of any process is raised in every process.
+        Inside `do` processes must not wait for each other."""
         if self.size == 1: return do()
         value, error = _outcome(do)
         if self.any(error is not None):
