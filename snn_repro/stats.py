@@ -10,7 +10,6 @@ __all__ = ['SHOWS', 'AGAINST', 'OPPOSITE', 'OPEN', 'Paired', 'paired', 'mean_sd'
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
-from scipy import stats
 from .spec import check
 
 # %% ../nbs/40_stats.ipynb #31dd5812
@@ -23,7 +22,8 @@ def paired(a, b, confidence: float = .95) -> Paired:
     Raises `UserError` if their lengths differ or are zero."""
     d = np.asarray(a, float) - np.asarray(b, float) if len(a) == len(b) else np.empty(0)
     check(len(d), f'{len(a)} and {len(b)} values do not pair', 'paired', 'pass as many of one as of the other, at least one')
-    half = np.nan if len(d) == 1 else stats.t.ppf((1 + confidence) / 2, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
+    from scipy.stats import t   # nearly a second, which most commands do without
+    half = np.nan if len(d) == 1 else t.ppf((1 + confidence) / 2, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
     return Paired(float(d.mean()), float(d.mean() - half), float(d.mean() + half), int((d > 0).sum()), len(d))
 
 def mean_sd(values) -> tuple:
