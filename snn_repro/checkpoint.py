@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load, save
 
-from snn_repro.files import read_json, readable, readable_errors, write, write_json
+from snn_repro.files import PART, read_json, readable, readable_errors, write, write_json
 from snn_repro.spec import UserError, check
 
 FOLDER, PLACES = 'checkpoint', ('a', 'b')
@@ -108,7 +108,7 @@ class Progress:
     def __init__(self, folder: Path, net: torch.nn.Module, opt, every: float, us, still=lambda: None, data: str = ''):
         self.folder, self.net, self.opt, self.every, self.us, self.still, self.data = folder, net, opt, every, us, still, data
         self.epoch, self.sums, self.history, self.before, self.start = 0, Sums(), [], 0.0, time.perf_counter()
-        self.saved, found, self.good = self.start, us.first(lambda: load_checkpoint(folder, lambda *found: check_fits(net, opt, *found))), 'there is no checkpoint yet'
+        self.saved, found, self.good = self.start, us.first(lambda: _tidy(folder) or load_checkpoint(folder, lambda *found: check_fits(net, opt, *found))), 'there is no checkpoint yet'
         if found:
             tensors, state = found
             check(state.get('data', data) == data, 'the data set is another one than when this run began', str(folder), 'restore it, or remove this folder')
@@ -136,6 +136,12 @@ class Progress:
         save_checkpoint(self.folder, tensors, state)
 
     def _remember(self): self.good = f'the last whole checkpoint is that of epoch {self.epoch}, after {self.sums.steps} steps, in {self.folder/FOLDER}'
+
+
+def _tidy(run: Path):
+    "Remove what was being written when a process died."
+    with readable_errors(run):
+        for half in (run/FOLDER).glob(f'*{PART}'): half.unlink()
 
 
 def _count(path: Path) -> int:

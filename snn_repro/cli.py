@@ -33,6 +33,7 @@ def at_least_one(a, *names):
 def runtime(a, bar: bool = False):
     from snn_repro.training import Runtime
     at_least_one(a, 'threads', 'processes')
+    check(a.checkpoint >= 0, f'--checkpoint is {a.checkpoint}', remedy='choose seconds, 0 or more')
     return Runtime(a.root, a.device, a.threads, bar, a.checkpoint, a.processes, a.tensorboard, a.compile)
 
 
@@ -121,6 +122,7 @@ def run(a):
     "train one experiment (and its teacher, if it has one) and print what came out"
     from snn_repro.training import fit, trial
     at_least_one(a, 'steps')
+    check(not a.steps or a.processes == 1, '--steps tries a run in one process', remedy='leave out --processes')
     row, e = chosen(a)
     out, how = a.out or Path('runs')/(a.tier if row else 'own'), runtime(a, bar=True)
     if a.steps: return print(trial(e, a.steps, how).to_string(float_format='%.4f'))

@@ -185,7 +185,13 @@ def _left_behind(path: Path) -> bool:
     me = _me()
     if 'job' in me and holder.get('job') == me['job'] and holder.get('restarts') != me['restarts']: return True
     if (holder.get('host'), holder.get('space', me['space'])) == (me['host'], me['space']):
-        try: os.kill(holder['pid'], 0)
-        except ProcessLookupError: return True
-        except (PermissionError, KeyError, TypeError, OverflowError): pass
+        with suppress(PermissionError, KeyError, TypeError, OverflowError): return silent or _ended(holder['pid'])
     return silent
+
+
+def _ended(pid: int) -> bool:
+    "Whether there is no such process here, or only what its parent has not asked about yet."
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return True
+    with suppress(OSError, IndexError): return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z'
+    return False

@@ -272,6 +272,24 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
     finally: training.load = load
 
 
+def test_what_was_half_written_goes_with_the_next_start(tmp_path):
+    e = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=2))
+    with power_cut(after=2): fit(e, tmp_path, Runtime(checkpoint=0))
+    half = tmp_path/e.id/FOLDER/'a.safetensors.123.part'
+    half.write_bytes(b'half')
+    with power_cut(after=1): fit(e, tmp_path, Runtime(checkpoint=0))
+    assert not half.exists() and load_checkpoint(tmp_path/e.id)[1]['sums']['steps'] == 3
+
+
+def test_a_zombie_holds_nothing(tmp_path):
+    child = subprocess.Popen(['true'])
+    while Path(f'/proc/{child.pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z': time.sleep(.01)
+    with locked(tmp_path): lock = json.loads((tmp_path/LOCK).read_text())
+    (tmp_path/LOCK).write_text(json.dumps(lock | {'pid': child.pid}))
+    with locked(tmp_path): assert json.loads((tmp_path/LOCK).read_text())['pid'] == os.getpid()
+    child.wait()
+
+
 def test_two_places_take_turns(tmp_path):
     assert load_checkpoint(tmp_path) is None
     for n in range(1, 5):
