@@ -115,6 +115,7 @@ def spawn(n: int, function, *args) -> list:
                 p.join()
         return [_value(*o) for o in _outcomes(home)]
 
+# %% ../nbs/32b_processes.ipynb #b656c83b
 def _outcomes(home) -> list: return [pickle.loads(p.read_bytes()) for p in sorted(Path(home).iterdir(), key=lambda p: int(p.name))]
 
 def _free_port() -> int:
@@ -134,7 +135,7 @@ def _member(rank: int, n: int, port: int, job: bytes, home: str):
     if dist.is_initialized(): dist.destroy_process_group()
     if outcome[1] is not None: raise SystemExit(1)
 
-# %% ../nbs/32b_processes.ipynb #a2f4cfb5
+# %% ../nbs/32b_processes.ipynb #490ffdbd
 def share_gradients(net: nn.Module, us: Team):
     "Give every process of the team the mean of their gradients."
     if us.size == 1: return
@@ -142,7 +143,7 @@ def share_gradients(net: nn.Module, us: Team):
     mean = us.mean(torch.cat([g.flatten() for g in grads]))
     for g, m in zip(grads, mean.split([g.numel() for g in grads])): g.copy_(m.view_as(g))
 
-# %% ../nbs/32b_processes.ipynb #852a11ff
+# %% ../nbs/32b_processes.ipynb #df304ff9
 class TeamMean(torch.autograd.Function):
     "The mean of the processes' `x`, with its gradient: each process's `x` is in every process's result."
     @staticmethod
@@ -153,7 +154,7 @@ class TeamMean(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad): return ctx.us.mean(grad.clone()), None
 
-# %% ../nbs/32b_processes.ipynb #f7cf6dbd
+# %% ../nbs/32b_processes.ipynb #c556314b
 class SyncNorm(nn.BatchNorm2d):
     """`norm`, with its own parameters and statistics, over the batch of a whole team: `[T*B,C,H,W]`, of equal size in every process.
 
