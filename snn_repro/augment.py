@@ -43,11 +43,9 @@ class NoAugment(Augment):
 def crop_flip(x: torch.Tensor, u: torch.Tensor, pad: int, flip: bool) -> torch.Tensor:
     "Images [B,C,H,W] padded by `pad` black pixels, cropped to [H,W] where `u[:, :2]` says; with `flip`, mirrored if `u[:, 2]` < 1/2."
     (B, C, H, W), u = x.shape, u.to(x.device)
-    r, c = (u[:, :2] * (2 * pad + 1)).long().clamp(max=2 * pad).T[..., None]
-    row, col = torch.arange(H, device=x.device), torch.arange(W, device=x.device).expand(B, W)
-    if flip: col = torch.where(u[:, 2:3] < .5, col.flip(1), col)
-    b, ch = torch.arange(B, device=x.device)[:, None, None, None], torch.arange(C, device=x.device)[:, None, None]
-    return F.pad(x, (pad,) * 4)[b, ch, (r + row)[:, None, :, None], (c + col)[:, None, None, :]]
+    r, c = (u[:, :2] * (2 * pad + 1)).long().clamp(max=2 * pad).T
+    window = F.pad(x, (pad,) * 4).unfold(2, H, 1).unfold(3, W, 1)[torch.arange(B, device=x.device), :, r, c]
+    return torch.where((u[:, 2] < .5)[:, None, None, None], window.flip(-1), window) if flip else window
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['each', 'invert', 'posterize', 'solarize', 'solarize_add', 'histogram', 'look_up', 'equalize', 'autocontrast', 'blend',
-           'luma', 'brightness', 'color', 'contrast', 'smooth', 'sharpness', 'affine', 'shear_x', 'shear_y',
-           'translate_x', 'translate_y', 'rotate']
+           'luma', 'brightness', 'color', 'contrast', 'smooth', 'sharpness', 'affine', 'matrix', 'shear_x', 'shear_y',
+           'translate_x', 'translate_y', 'turn', 'rotate', 'Move', 'apply']
 
-# %% ../nbs/27_pixels.ipynb #90add079
+# %% ../nbs/27_pixels.ipynb #195f62a5
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -123,11 +124,12 @@ def _smoothly(flat, a, H, W, j, i, taps, curve):
     inside, (x, y) = _inside(x, y, W, H), (x - .5, y - .5)
     left, top = x.floor(), y.floor()
     across, down = ((p - q).flatten(1)[:, None] for p, q in ((x, left), (y, top)))
+    (B, C), near = flat.shape[:2], torch.arange(taps.start, taps.stop, device=flat.device)[:, None]
+    rows, columns = ((p.long().flatten(1)[:, None] + near).clamp(0, n - 1) for p, n in ((top, H), (left, W)))
     def row(r):
-        start = (top.long() + r).clamp(0, H - 1) * W
-        at = [(start + (left.long() + c).clamp(0, W - 1)).flatten(1)[:, None].expand(-1, flat.shape[1], -1) for c in taps]
-        return curve([flat.gather(2, p).double() for p in at], across)
-    return curve([row(r) for r in taps], down).clamp(0, 255), inside
+        at = (rows[:, r, None] * W + columns).flatten(1)[:, None].expand(-1, C, -1)
+        return curve(flat.gather(2, at).double().view(B, C, len(taps), -1).unbind(2), across)
+    return curve([row(r) for r in range(len(taps))], down).clamp(0, 255), inside
 
 
 def affine(x: torch.Tensor, matrix: torch.Tensor, fill=0, resample: Literal['nearest', 'bilinear', 'bicubic'] = 'bicubic') -> torch.Tensor:
@@ -144,28 +146,28 @@ def affine(x: torch.Tensor, matrix: torch.Tensor, fill=0, resample: Literal['nea
     fill = torch.as_tensor(fill, dtype=x.dtype, device=x.device).expand(C)[:, None, None]
     return torch.where(inside[:, None], y.view(B, C, H, W).to(x.dtype), fill)
 
-# %% ../nbs/27_pixels.ipynb #3b0618ad
-def _matrix(x, **entries):
-    "The identity map [B,2,3] with some entries, a0 … a5, of each picture set."
+# %% ../nbs/27_pixels.ipynb #07e2aea1
+def matrix(x, **entries) -> torch.Tensor:
+    "For each picture of `x` the identity map with some entries, a0 … a5, set: float64 [B,2,3] on the CPU."
     m = torch.eye(2, 3, dtype=torch.double).repeat(len(x), 1, 1)
     for name, v in entries.items(): m.view(-1, 6)[:, int(name[1])] = torch.as_tensor(v, dtype=torch.double).cpu()
     return m
 
 def shear_x(x, amount, fill=0, resample='bicubic'):
     "Row y is taken from `amount`·y pixels further right. `fill` and `resample`, here and below, as for `affine`."
-    return affine(x, _matrix(x, a1=amount), fill, resample)
+    return affine(x, matrix(x, a1=amount), fill, resample)
 
 def shear_y(x, amount, fill=0, resample='bicubic'):
     "Column x is taken from `amount`·x pixels further down."
-    return affine(x, _matrix(x, a3=amount), fill, resample)
+    return affine(x, matrix(x, a3=amount), fill, resample)
 
 def translate_x(x, share, fill=0, resample='bicubic'):
     "Everything is taken from `share` of the width further right."
-    return affine(x, _matrix(x, a2=share * x.shape[-1]), fill, resample)
+    return affine(x, matrix(x, a2=share * x.shape[-1]), fill, resample)
 
 def translate_y(x, share, fill=0, resample='bicubic'):
     "Everything is taken from `share` of the height further down."
-    return affine(x, _matrix(x, a5=share * x.shape[-2]), fill, resample)
+    return affine(x, matrix(x, a5=share * x.shape[-2]), fill, resample)
 
 # %% ../nbs/27_pixels.ipynb #332e6729
 def _turn(degrees: float, W: int, H: int) -> list[float]:
@@ -174,7 +176,33 @@ def _turn(degrees: float, W: int, H: int) -> list[float]:
     back = round(-math.sin(angle), 15)
     return [c, s, c * -cx + s * -cy + 0. + cx, back, c, back * -cx + c * -cy + 0. + cy]
 
+def turn(x, degrees) -> torch.Tensor:
+    "For each picture of `x` the map of a turn by `degrees` counter-clockwise about its centre: float64 [B,2,3] on the CPU."
+    degrees = torch.as_tensor(degrees, dtype=torch.double).expand(len(x)).tolist()
+    return torch.tensor([_turn(d, x.shape[-1], x.shape[-2]) for d in degrees], dtype=torch.double).view(-1, 2, 3)
+
 def rotate(x, degrees, fill=0, resample='bicubic'):
     "Turned by `degrees` counter-clockwise about the centre; `Image.rotate`."
-    degrees = torch.as_tensor(degrees, dtype=torch.double).expand(len(x)).tolist()
-    return affine(x, torch.tensor([_turn(d, x.shape[-1], x.shape[-2]) for d in degrees], dtype=torch.double).view(-1, 2, 3), fill, resample)
+    return affine(x, turn(x, degrees), fill, resample)
+
+# %% ../nbs/27_pixels.ipynb #6ae508dd
+class Move(NamedTuple):
+    "An operation that moves pixels: `matrix(x, *args)` gives the maps [B,2,3] of pictures; `fill` and `resample` as for `affine`."
+    matrix: Callable
+    fill: int | tuple
+    resample: str = 'bicubic'
+    def __call__(self, x, *args): return affine(x, self.matrix(x, *args), self.fill, self.resample)
+
+def apply(x: torch.Tensor, which: torch.Tensor, operations, *args: torch.Tensor) -> torch.Tensor:
+    "Pictures [B,…] after operation number `which[n]` (negative: none), called with its rows of the pictures and of `args`, each [B] and, as `which`, on the CPU."
+    x, moves = x.clone(), {}
+    for n, operation in enumerate(operations):
+        rows = (which == n).nonzero()[:, 0]
+        if not len(rows): continue
+        part = [a[rows] for a in args]
+        if isinstance(operation, Move): moves.setdefault(operation[1:], []).append((rows, operation.matrix(x[:len(rows)], *part)))
+        else: x[rows.to(x.device)] = operation(x[rows.to(x.device)], *part)
+    for how, found in moves.items():
+        rows, maps = map(torch.cat, zip(*found))
+        x[rows.to(x.device)] = affine(x[rows.to(x.device)], maps, *how)
+    return x

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from snn_repro import data
 from snn_repro.augment import Augment, CropFlip, NoAugment
 from snn_repro.data import Data, Digits, Source, check_source, deal, digit_images, occlude, place
 from snn_repro.draws import order, stream, uniforms
 from snn_repro.event_camera import bin_frames, contrast_events, noise_events, saccades, simulate
 from snn_repro.events import EventDigits, film
+from snn_repro.policies import AutoAugmentCutout, RandomResizedCropFlip, Strong
 from snn_repro.spec import Spec, UserError
 
 
@@ -44,6 +46,33 @@ def test_batch_is_a_copy():
         source = Source(x, torch.arange(3))
         source.batch(torch.arange(3))[0].add_(1)
         assert source.x.sum() == 0 and len(source) == 3
+
+
+@pytest.mark.parametrize('shape', [(5, 3, 4, 4), (5, 6, 2, 4, 4)])
+def test_samples_stay_where_there_is_no_room(shape, monkeypatch):
+    source, index = Source(torch.zeros(shape, dtype=torch.uint8), torch.arange(5), (1.,)*3, (2.,)*3), torch.tensor([3, 1])
+    assert source.to('cpu') is source
+    monkeypatch.setattr(data, 'room', lambda device: source.x.nbytes - 1)
+    assert source.to('meta') is source
+    monkeypatch.setattr(data, 'room', lambda device: source.x.nbytes)
+    moved, (x, y) = source.to('meta'), source.to('meta').batch(index)
+    assert source.x.device.type == moved.y.device.type == 'cpu' and moved.x.device.type == x.device.type == 'meta'   # a device that computes shapes only
+    assert x.shape == source.batch(index)[0].shape and y.tolist() == [3, 1] and (moved.mean, moved.std) == (source.mean, source.std)
+    files = Source(None, torch.arange(5))
+    assert files.to('meta') is files
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('augment', [CropFlip(), Strong(), AutoAugmentCutout(), RandomResizedCropFlip(jitter=.4)], ids=lambda a: type(a).__name__)
+def test_a_batch_is_the_same_on_a_gpu(augment):
+    source, index = Source(torch.randint(0, 256, (50, 3, 32, 32), dtype=torch.uint8), torch.arange(50), (120.,)*3, (60.,)*3), torch.arange(40)
+    u = uniforms(0, 0, index, augment.k)
+    there, here = source.to('cuda'), source
+    assert there.x.device.type == 'cuda' and torch.equal(here.batch(index)[0], there.batch(index)[0].cpu())
+    x, y = (s.batch(index)[0] for s in (here, there))
+    x, y = augment(x, u), augment(y, u)
+    assert torch.equal(x, y.cpu())
+    torch.testing.assert_close(augment.after(here.ready(x), u), augment.after(there.ready(y), u).cpu(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize('x, y, word', [

@@ -6,10 +6,11 @@ import pytest
 import torch
 import torchvision.transforms as tv
 from PIL import Image, ImageEnhance, ImageOps
-from scipy.stats import chisquare, ks_2samp, kstest
+from scipy.stats import chi2_contingency, chisquare, ks_2samp, kstest
 from timm.data import auto_augment as timm_aa, create_transform, random_erasing as timm_re, transforms as timm_tf
 
 from snn_repro import policies
+from snn_repro.augment import CropFlip
 from snn_repro.data import Source
 from snn_repro.draws import uniforms
 from snn_repro.policies import AutoAugmentCutout, CropFlipRotate, FlipRoll, RandomResizedCropFlip, Strong, gaussian, more
@@ -60,6 +61,33 @@ def timm_rand_augment():
     now = op.aug_fn
     op.aug_fn = lambda im, bits, **kw: now(im, bits, **kw) if bits else Image.new(im.mode, im.size)
     return ra
+
+
+# --- Crop and flip
+
+
+@pytest.mark.parametrize('size, pad', [((32, 32), 4), ((9, 14), 2), ((5, 5), 0), ((48, 48), 12)], ids=str)
+def test_crop_and_flip_give_torchvisions_bytes(size, pad):
+    n = 200
+    x, u, crop = photographs(n, *size), uniforms(0, 0, torch.arange(n), 3), tv.RandomCrop(size, padding=pad)
+    ours = CropFlip(pad=pad)(x, u)
+    for i, (a, b, mirror) in enumerate(u.double().tolist()):
+        crop.get_params = lambda *_: (int(a * (2 * pad + 1)), int(b * (2 * pad + 1)), *size)
+        theirs = tv.RandomHorizontalFlip(p=float(mirror < .5))(crop(image(x[i])))
+        assert torch.equal(ours[i], tensor(theirs)), i
+
+
+@pytest.mark.parametrize('draw', [lambda n: uniforms(3, 5, torch.arange(n), 3), lambda n: torch.cat([uniforms(3, e, torch.tensor([7]), 3) for e in range(n)])],
+                         ids=['the pictures of an epoch', 'the epochs of a picture'])
+def test_crop_and_flip_are_spread_as_torchvisions(draw, restored):
+    "Place and mirror together, each library tossing its own coins; a picture without two equal pixels tells what was done to it."
+    n, x = 6000, torch.arange(1, 65, dtype=torch.uint8).view(1, 8, 8)
+    ours, one = CropFlip(pad=2)(x.expand(n, 1, 8, 8), draw(n)), tv.Compose([tv.RandomCrop(8, padding=2), tv.RandomHorizontalFlip()])
+    torch.manual_seed(0)
+    theirs = torch.stack([one(x) for _ in range(n)])
+    kinds, which = torch.cat([ours, theirs]).flatten(1).unique(dim=0, return_inverse=True)
+    counts = [w.bincount(minlength=len(kinds)).numpy() for w in which.split(n)]
+    assert len(kinds) == 5 * 5 * 2 and chi2_contingency(counts).pvalue > 1e-4 and chisquare(counts[0]).pvalue > 1e-4
 
 
 # --- RandAugment
@@ -303,6 +331,28 @@ def test_colours_jitter_as_torchvisions():
     assert len({tuple(o) for o in policies._ORDERS.tolist()}) == 6
 
 
+def test_colours_are_spread_as_torchvisions(monkeypatch, restored):
+    n, ours = 4000, []
+    monkeypatch.setattr(policies, 'apply', lambda x, which, operations, factor: ours.append(torch.stack([which, factor])) or x)
+    policies.color_jitter(torch.zeros(n, 0), uniforms(1, 0, torch.arange(n), 4).double(), .4)
+    torch.manual_seed(0)
+    theirs = [tv.ColorJitter.get_params([.6, 1.4], [.6, 1.4], [.6, 1.4], None) for _ in range(n)]
+    orders = [[tuple(which) for which in torch.stack([o[0] for o in ours], 1).int().tolist()], [tuple(k for k in t[0].tolist() if k < 3) for t in theirs]]
+    kinds = sorted(set(orders[0]))
+    assert len(kinds) == 6 and chi2_contingency([[o.count(k) for k in kinds] for o in orders]).pvalue > 1e-4
+    for k in range(3): assert ks_2samp(torch.cat([f[w == k] for w, f in ours]).numpy(), [t[k + 1] for t in theirs]).pvalue > 1e-4
+
+
+def test_flips_of_parts_are_even():
+    "Over the pictures of an epoch, whichever part is taken."
+    u = uniforms(4, 1, torch.arange(4000), 3)
+    x = torch.tensor([0, 1], dtype=torch.uint8).expand(4000, 3, 1, 2)
+    flipped = RandomResizedCropFlip()(x, u)[:, 0, 0, 0] == 1
+    high = torch.tensor([policies.crop_box(w, 100, 100)[2] > 60 for w in more(u[:, :2], 22).tolist()])
+    assert chi2_contingency([[(flipped & high).sum(), (~flipped & high).sum()], [(flipped & ~high).sum(), (~flipped & ~high).sum()]]).pvalue > 1e-4
+    assert abs(flipped.double().mean() - .5) < .03
+
+
 def test_a_source_cuts_where_it_is_told():
     x, augment, index = photographs(6, 40, 60), RandomResizedCropFlip(), torch.tensor([4, 1])
     u = uniforms(0, 3, index, augment.k)
@@ -327,6 +377,14 @@ def test_clips_turn_as_in_torchvision():
         theirs = tv.functional.rotate(window, (2 * u[b, 3].item() - 1) * 15)
         differ += (ours[:, b] != theirs).any((0, 1)).double().mean().item() / 50
     assert differ < .002                                          # places halfway between pixels, which torchvision rounds in single precision
+
+
+def test_turns_are_spread_as_torchvisions(monkeypatch, restored):
+    n, ours = 3000, []
+    monkeypatch.setattr(policies, 'rotate', lambda x, degrees, *how: ours.append(degrees) or x)
+    CropFlipRotate(degrees=15.)(torch.zeros(1, n, 2, 4, 4), uniforms(2, 0, torch.arange(n), 4))
+    torch.manual_seed(0)
+    assert ks_2samp(ours[0].numpy(), [tv.RandomRotation.get_params([-15., 15.]) for _ in range(n)]).pvalue > 1e-4
 
 
 def test_clips_flip_and_roll():
