@@ -3,7 +3,7 @@ PY ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: reproduce test release-test prepare results notebooks lab lock
+.PHONY: reproduce test release-test prepare exhibits results notebooks lab lock
 
 $(READY): settings.ini setup.py constraints.txt
 	test -x $(BIN)/python || $(PY) -m venv .venv
@@ -26,8 +26,13 @@ release-test: $(READY)
 prepare: $(READY)
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
+	$(MAKE) exhibits
 	$(BIN)/python tests/readme.py
 	$(MAKE) test
+
+# What `list` and `report` read instead of importing torch: after a table, a figure or a setting was changed.
+exhibits: $(READY)
+	$(BIN)/python -c "from snn_repro.exhibits import write_catalogue; write_catalogue('snn_repro/assets/exhibits.json')"
 
 # The committed evidence and every notebook's outputs, from nothing but the library.
 results: $(READY)

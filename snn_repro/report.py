@@ -1,4 +1,7 @@
-"One page that opens from disk: at a glance, then every table and figure with its tier, seeds and runs; and the tables in a terminal."
+"""One page that opens from disk: at a glance, then every table and figure with its tier, seeds and runs; and the tables in a terminal.
+
+All of it is read from records and the catalogue; a notebook's `redraw` alone imports torch, for the experiments of its rows.
+"""
 import base64
 from html import escape
 from pathlib import Path
@@ -6,10 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from snn_repro.exhibits import Exhibit, fill, find, plan
-from snn_repro.experiments import TIERS, Tier, find_tier
+from snn_repro.catalogue import Exhibit, Tier, fill, find_tier, listed, plan
 from snn_repro.files import make_folder, write
-from snn_repro.launch import launch
 from snn_repro.runs import Runs
 from snn_repro.spec import check
 from snn_repro.tables import to_text
@@ -56,8 +57,10 @@ class Shown(NamedTuple):
 def redraw(id: str, tier: str = 'mini', records='../results/mini', rerun: bool = False) -> Shown:
     """The table or figure `id` from the records in the folder `records`. With `rerun` what is missing is trained into `../runs/<tier>`
     and drawn from there. Raises `UserError` for an unknown id or tier, or a folder that was changed."""
-    (exhibit,), tier = find([id]), find_tier(tier)
+    from snn_repro import exhibits, experiments
+    (exhibit,), tier = exhibits.find([id]), experiments.find_tier(tier)
     if rerun:
+        from snn_repro.launch import launch
         records = f'../runs/{tier.name}'
         failures = launch(plan([exhibit], tier), records)
         check(not failures, '; '.join(f'{f.id}: {f.reason}' for f in failures), id)
@@ -67,7 +70,8 @@ def redraw(id: str, tier: str = 'mini', records='../results/mini', rerun: bool =
 
 def at_a_glance(exhibits, tier: Tier, records) -> pd.DataFrame:
     "Scope, seeds, data, hardware and computing time, beside what the papers' full runs take."
-    full = plan(exhibits, TIERS['paper'])
+    paper = find_tier('paper')
+    full = plan(listed(exhibits), paper)
     seconds = sum(r.env['seconds'] for r in records)
     hardware = sorted({f'{r.env["hardware"]["cpu"]}, {r.env["hardware"]["cores"]} cores, {r.env["device"]}' for r in records})
     version = sorted({f'snn-repro {r.env["versions"]["snn-repro"]}, torch {r.env["versions"]["torch"]}, Python {r.env["versions"]["python"]}' for r in records})
@@ -77,8 +81,8 @@ def at_a_glance(exhibits, tier: Tier, records) -> pd.DataFrame:
             'seeds': f'{seeds[0]} to {seeds[-1]}, paired' if seeds else 'none', 'epochs a run': ', '.join(map(str, epochs)),
             'computing time': f'{seconds/60:.0f} minutes of one core in all, {seconds/max(len(records), 1):.1f} s a run',
             'hardware': '; '.join(hardware), 'software': '; '.join(version)}
-    there = {'scope': 'the same', 'tier': TIERS['paper'].about, 'runs': f'{len(full)}, teachers included, for one seed',
-             'seeds': 'one, as far as the papers tell', 'epochs a run': ', '.join(str(n) for n in sorted({e.recipe.epochs for e in full})),
+    there = {'scope': 'the same', 'tier': paper.about, 'runs': f'{len(full)}, teachers included, for one seed',
+             'seeds': 'one, as far as the papers tell', 'epochs a run': ', '.join(str(n) for n in sorted({run.epochs for run in full})),
              'computing time': "hours to days of a GPU a run: TET's author names about 5 hours on four RTX 3090 for one ResNet-19 on CIFAR",
              'hardware': 'GPUs', 'software': "the official TKS code; for EnOF the first author's public MPBN code"}
     return pd.DataFrame({f'here ({tier.name})': here, "the papers' full runs": there})
