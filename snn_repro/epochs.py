@@ -68,7 +68,6 @@ def fetch(e: Experiment, source: Source, epoch: int, index: torch.Tensor, device
     "The training samples `index`, augmented as this epoch's draws say, normalised, on the device; and their labels."
     u = uniforms(e.seed, epoch, index, e.augment.k)
     x, y = source.batch(index, e.augment.cut(u))
-    u = u.to(device)
     return e.augment.after(source.ready(e.augment(x.to(device), u)), u), y.to(device)
 
 # %% ../nbs/32c_epochs.ipynb #9b9f7059

@@ -178,7 +178,7 @@ class LIFNode(neuron.LIFNode):
 
     def supported_step_mode(self): return 'm',
 
-    kernel = staticmethod(fused_lif)   # chapter 07 has a compiled one
+    kernel = staticmethod(fused_lif)   # chapter 07 has a compiled one, chapter 09 one fused with what stands before
 
     def multi_step_forward(self, x_seq):
         p = self.p

@@ -19,11 +19,11 @@ import torch
 from tqdm import tqdm
 
 from .checkpoint import Progress, Sums, drop_checkpoints
-from .compiled import compile_neurons
 from .data import Split, check_split, manifest
 from .epochs import FrozenANN, NonFinite, batches, build, evaluate, fetch, optimizer, train_epoch, train_steps
 from .experiments import Experiment, lr_at
 from .files import ERROR, locked, make_folder, readable, sha256, write_json
+from .fused import fuse
 from .layers import SpikingNet
 from .metrics import outcomes, summary
 from .objectives import Teacher, total
@@ -35,7 +35,7 @@ from .spec import UserError, check
 class Runtime(NamedTuple):
     """`root`: folder of data sets; `device`; `threads` of a process; `bar`: show a bar over the steps if a person is watching;
     `checkpoint`: seconds from one checkpoint to the next; `processes` that share each batch; `tensorboard`: folder of its event files, or None;
-    `compile`: compiled neurons (chapter 07), for runs that are longer than the ten seconds or so that it takes."""
+    `fuse`: what fused layers keep (chapter 09), 'maps' or 'bits', for runs of minutes and more; None: layers as they are."""
     root: Path | None = None
     device: str = 'cpu'
     threads: int = 1
@@ -43,7 +43,7 @@ class Runtime(NamedTuple):
     checkpoint: float = 300.0
     processes: int = 1
     tensorboard: Path | None = None
-    compile: bool = False
+    fuse: str | None = None
 
 def check_device(device: str):
     "Raise `UserError` for a device that torch cannot use here."
@@ -89,8 +89,9 @@ def trial(e: Experiment, steps: int, runtime: Runtime = Runtime()) -> pd.DataFra
     check_device(runtime.device)
     with threads(runtime.threads):
         split = preflight(e, runtime.root)
+        split = split._replace(train=split.train.to(runtime.device))
         net = build(e, split).to(runtime.device)
-        if runtime.compile: compile_neurons(net)
+        if runtime.fuse: fuse(net, runtime.fuse)
         teacher = FrozenANN(build(e.teacher, split).to(runtime.device), e.recipe.precision) if any(o.needs_teacher for o in e.objective) else None
         rows, start = [], time.perf_counter()
         for parts, *_ in islice(train_steps(e, net, split.train, optimizer(net, e.recipe), 0, teacher, Team(device=runtime.device)), steps):
@@ -181,8 +182,9 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda
     r = e.recipe
     split, digest = load(e.data, runtime.root, e.seed, e.T)
     us.first(lambda: _begin(e, folder))
+    split = split._replace(train=split.train.to(us.device), test=split.test.to(us.device))
     net = synchronised(build(e, split).to(us.device), us)
-    compiled = runtime.compile and compile_neurons(net)
+    fused = runtime.fuse if runtime.fuse and fuse(net, runtime.fuse) else None
     teacher, taught = _teach(e, net, split, folder.parent, us)
     opt = optimizer(net, r)
     at, a_pass = Progress(folder, net, opt, runtime.checkpoint, us, still, digest), len(batches(e, split.train, 0))
@@ -210,7 +212,7 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda
     metrics = summary(outcomes(result['logits'], result['labels'])) | {'firing_rate': result['rates']}
     files = manifest(split)
     listed = {'manifest': hashlib.sha256(files.encode()).hexdigest()} if files else {}
-    env = surroundings() | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': us.device, 'processes': us.size, 'compiled': compiled, 'seconds': round(at.seconds, 2)}
+    env = surroundings() | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': us.device, 'processes': us.size, 'fused': fused, 'seconds': round(at.seconds, 2)}
     weights = {k: v.cpu().numpy() for k, v in net.state_dict().items()}
     us.first(lambda: still() or save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), result['logits'], result['labels'], result['features'][:2000],
                               metrics, weights, files) and drop_checkpoints(folder))

@@ -1,20 +1,14 @@
 "The compiled neuron gives the spikes and gradients of the readable ones, is really used, and falls back aloud."
 import warnings
-from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
 
-from conftest import NAME
-from snn_repro import compiled, kernels
-from snn_repro.compiled import can_compile, compile_neurons, compiled_lif, credit, fire
-from snn_repro.exhibits import asked
-from snn_repro.experiments import find_tier
+from snn_repro import compiled
+from snn_repro.compiled import can_compile, compiled_lif, credit, fire, run
 from snn_repro.kernels import fused_lif
-from snn_repro.models.small import SmallResNet, SmallSEW, SmallVGG
-from snn_repro.neurons import ATan, ENOF_LIF, LIF, LIFNode, Rectangle, Sigmoid, TET_LIF, TKS_LIF, Tanh, Triangle, lif
-from snn_repro.training import Runtime, fit
+from snn_repro.neurons import ATan, ENOF_LIF, LIF, Rectangle, Sigmoid, TET_LIF, TKS_LIF, Tanh, Triangle, lif
 
 NEURONS = {'TKS': TKS_LIF, 'EnOF': ENOF_LIF, 'TET': TET_LIF} | {
     f'{type(s).__name__}, tau {tau}, {"detached" if d else "attached"}': LIF(tau=tau, decay_input=tau == 3., surrogate=s, detach_reset=d)
@@ -47,7 +41,7 @@ def test_the_two_loops_are_the_loop_to_read(name):
     p = NEURONS[name]
     for layout, dtype in product(('one axis', 'ten steps', 'one step'), (torch.float32, torch.float64)):
         x, g = (current(layout, dtype, seed).flatten(1) for seed in (0, 1))
-        s, d = fire(x, p.decay, p.v_threshold/p.gain), credit(x, g, *setting(p))
+        s, d = fire(len(x), p.decay, p.v_threshold/p.gain, x), credit(len(x), *setting(p), x, g)
         s2, d2 = passes(fused_lif, p, x, g)
         assert s.dtype == d.dtype == dtype and torch.equal(s, s2) and (d - d2).abs().max() <= (1e-5 if dtype == torch.float32 else 1e-12)*d2.abs().max()
     s3, d3 = passes(lambda x, *_: lif(x, p), p, x, g)
@@ -94,51 +88,56 @@ def test_only_the_input_is_kept():
     assert [t.data_ptr() for t in kept] == [x.data_ptr()]
 
 
-@pytest.mark.parametrize('arch', (SmallVGG, SmallResNet, SmallSEW))
-def test_a_net_computes_the_same_and_nothing_falls_back(arch, monkeypatch):
-    outs = []
-    for fast in (False, True):
-        torch.manual_seed(0)
-        net, images = arch().build((1, 12, 12), 10, 4), torch.randn(8, 1, 12, 12)
-        if fast:
-            assert compile_neurons(net)
-            def eager(*_): raise AssertionError('the eager kernel was used')
-            monkeypatch.setattr(kernels, '_fire', eager)
-        out = net(images)
-        out.logits.square().mean().backward()
-        with torch.no_grad(): test = net.eval()(images).logits
-        outs.append((out.features.detach(), test, *(p.grad for p in net.parameters())))
-    for i, (a, b) in enumerate(zip(*outs)): assert torch.equal(a, b) if i < 2 else (a - b).abs().max() <= 1e-5*max(a.abs().max(), 1e-6)
+def counted(x):
+    counted.calls += 1
+    return 2*x + 1
 
 
-def test_shapes_share_what_was_compiled():
-    from torch._dynamo.utils import counters
-    passes(compiled_lif, TKS_LIF, torch.randn(4, 3, 8, 5, 5), torch.randn(4, 3, 8, 5, 5))
-    before = counters['stats']['unique_graphs']
-    for shape in ((4, 7, 8, 3, 3), (4, 50, 9), (4, 2, 16, 9, 9)): passes(compiled_lif, TKS_LIF, torch.randn(shape), torch.randn(shape))
-    assert counters['stats']['unique_graphs'] == before
+def test_compiled_code_runs_and_serves_all_sizes():
+    counted.calls = 0
+    assert torch.equal(run(counted, (), 'tN', torch.ones(2, 30)), torch.full((2, 30), 3.))
+    traced = counted.calls
+    for n in (2, 7, 5000): assert torch.equal(run(counted, (), 'tN', torch.arange(2.*n).view(2, n)), 2*torch.arange(2.*n).view(2, n) + 1)
+    assert counted.calls == traced, 'Python was called'
+    assert torch.equal(run(counted, (), 'tN', torch.ones(2, 1)), torch.full((2, 1), 3.)) and counted.calls == traced + 1   # a free size of one
 
 
-def test_without_a_compiler_it_says_so_once_and_goes_on(monkeypatch):
-    def broken(function):
-        def run(*a): raise RuntimeError('InvalidCxxCompiler: No working C++ compiler found')
-        return run
-    monkeypatch.setattr(compiled, '_compiled', broken)
-    can_compile.cache_clear()
-    net = SmallResNet().build((1, 12, 12), 10, 2)
+def test_the_next_process_loads_what_was_compiled(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    compiled._ahead.cache_clear()
+    def ask(): return run(counted, (), 'N', torch.ones(9)).tolist() == [3.]*9
     try:
-        with pytest.warns(UserWarning, match='neurons are not compiled.*No working C'): assert not compile_neurons(net)
+        assert ask()
+        file, = (tmp_path/'snn_repro').glob('*')
+        with monkeypatch.context() as m:
+            def compiler(*_, **__): raise AssertionError('compiled again')
+            m.setattr('torch._inductor.aoti_compile_and_package', compiler)
+            compiled._ahead.cache_clear()
+            assert ask()
+            with pytest.raises(AssertionError, match='compiled again'): run(counted, (), 'N', torch.ones(9, dtype=torch.float64))
+        file.write_bytes(b'not a package')
+        compiled._ahead.cache_clear()
+        assert ask() and file.stat().st_size > 1000, 'a damaged file is made again'
+    finally: compiled._ahead.cache_clear()
+
+
+@pytest.mark.parametrize('where', ('a file in the way', 'read-only'))
+def test_a_cache_that_cannot_be_written_is_replaced_for_the_process(tmp_path, monkeypatch, where):
+    home = tmp_path/'home'
+    if where == 'read-only': monkeypatch.setattr('os.access', lambda *_: False)   # root may write anywhere
+    else: home.write_text('')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(home))
+    folder = compiled.cache_folder()
+    assert folder.is_dir() and home not in folder.parents
+
+
+def test_without_a_compiler_it_says_so_once(monkeypatch):
+    def broken(*_): raise RuntimeError('InvalidCxxCompiler: No working C++ compiler found')
+    monkeypatch.setattr(compiled, '_ahead', broken)
+    can_compile.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match='layers are not compiled.*No working C'): assert not can_compile('cpu')
         with warnings.catch_warnings():
             warnings.simplefilter('error')
-            assert not compile_neurons(net)
+            assert not can_compile('cpu')
     finally: can_compile.cache_clear()
-    assert all(m.kernel is fused_lif for m in net.modules() if isinstance(m, LIFNode))
-    net(torch.randn(2, 1, 12, 12)).logits.sum().backward()
-
-
-def test_a_run_may_be_compiled(tmp_path):
-    e = asked(NAME, find_tier('mini'))[1]
-    e = replace(e, recipe=replace(e.recipe, epochs=2))
-    slow, fast = fit(e, tmp_path/'slow'), fit(e, tmp_path/'fast', Runtime(compile=True))
-    assert (slow.env['compiled'], fast.env['compiled']) == (False, True) and slow.id == fast.id
-    assert abs(slow.history.ce[0] - fast.history.ce[0]) < 1e-3
