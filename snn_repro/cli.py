@@ -1,8 +1,8 @@
 "The command line: one verb, one call. What it cannot do it says in one line."
-import os, shutil, sys, warnings
+import os, sys, warnings
 from pathlib import Path
 
-from snn_repro.options import parser
+from snn_repro.options import at_least_one, columns, parser, runtime
 from snn_repro.spec import UserError, check, diff
 
 
@@ -24,17 +24,6 @@ def reproduce(a):
     page(exhibits, tier, out, out/'report' if a.out else Path('reports')/a.tier)
     for f in failures: print(f'failed: {f.id}: {f.reason}', file=sys.stderr)
     check(not failures, f'{len(failures)} of the runs failed', remedy='what finished is kept: mend the cause and start the same command again')
-
-
-def at_least_one(a, *names):
-    for name in names: check(getattr(a, name) is None or getattr(a, name) >= 1, f'--{name} is {getattr(a, name)}', remedy='choose 1 or more')
-
-
-def runtime(a, bar: bool = False):
-    from snn_repro.training import Runtime
-    at_least_one(a, 'threads', 'processes')
-    check(a.checkpoint >= 0, f'--checkpoint is {a.checkpoint}', remedy='choose seconds, 0 or more')
-    return Runtime(a.root, a.device, a.threads, bar, a.checkpoint, a.processes, a.tensorboard, a.compile)
 
 
 def work_(a):
@@ -65,9 +54,6 @@ def plan_(a):
     print(estimate(find(a.id), find_tier(a.tier), a.out or Path('runs')/a.tier, a.root, a.device, a.steps, a.devices, a.set, columns()))
 
 
-def columns() -> int: return shutil.get_terminal_size((100, 24)).columns
-
-
 def page(exhibits, tier, runs: Path, folder: Path):
     from snn_repro.report import write_report
     print(f'\nReport: {write_report(exhibits, tier, runs, folder, width=columns())}')
@@ -75,8 +61,7 @@ def page(exhibits, tier, runs: Path, folder: Path):
 
 def report(a):
     "print every table and write the report from finished runs"
-    from snn_repro.exhibits import find
-    from snn_repro.experiments import find_tier
+    from snn_repro.catalogue import find, find_tier
     tier, runs = find_tier(a.tier), a.runs or Path('runs')/a.tier
     check(runs.is_dir(), 'there is no such folder of runs', str(runs), 'make it: `snn-repro reproduce`, or name one with --runs')
     page(find(a.only), tier, runs, a.out or Path('reports')/a.tier)
@@ -84,9 +69,9 @@ def report(a):
 
 def list_(a):
     "the tables and figures with their ids, or the experiments of one"
-    from snn_repro.exhibits import EXHIBITS, find, names
-    width = max(len(e.id) for e in EXHIBITS)
-    lines = names(*find([a.id])) or ['no experiments of its own'] if a.id else (f'{e.id:{width}}  {e.title}' for e in EXHIBITS)
+    from snn_repro.catalogue import find, named
+    width = max(len(e.id) for e in find())
+    lines = named(*find([a.id])) or ['no experiments of its own'] if a.id else (f'{e.id:{width}}  {e.title}' for e in find())
     print('\n'.join(lines))
 
 
@@ -132,10 +117,20 @@ def run(a):
     print(f'Run: {out/record.id}')
 
 
+def bench(a):
+    "how fast and how small neurons, training and inference are here, against other libraries and the net without spikes"
+    from snn_repro.work import settle
+    at_least_one(a, 'threads', 'repeats')
+    settle()
+    from snn_repro.bench import How, write_bench
+    try: write_bench(a.race, How(a.device, a.threads, a.repeats, a.peers), a.json, columns())
+    except KeyboardInterrupt: sys.exit(130)
+
+
 def main(argv=None) -> int:
     warnings.showwarning = lambda message, *_, **__: print(f'snn-repro: {message}', file=sys.stderr)
     try:
-        a = parser(reproduce, work_, status, compare, plan_, list_, show, run, data, report).parse_args(argv)
+        a = parser(reproduce, work_, status, compare, plan_, list_, show, run, data, report, bench).parse_args(argv)
         a.do(a)
         return 0
     except (UserError, MemoryError) as e:

@@ -55,7 +55,7 @@ def _trace(function, static, axes, like) -> torch.export.ExportedProgram:
 @lru_cache(maxsize=None)
 def _machine() -> str:
     flags = next((l for l in Path('/proc/cpuinfo').read_text().splitlines() if l.startswith('flags')), '') if os.path.exists('/proc/cpuinfo') else ''
-    return f'{torch.__version__} {platform.platform()} {platform.processor()} {flags}'
+    return f'{torch.__version__} {platform.machine()} {flags}'
 
 def cache_folder() -> Path:
     "Where compiled code is kept: `snn_repro` in the user's cache, `$XDG_CACHE_HOME` or `~/.cache`; where that cannot be written, a new temporary folder."
@@ -80,7 +80,7 @@ def _load(program) -> 'AOTICompiledModel':
 # %% ../nbs/07_compiled.ipynb #fc6941f9
 @lru_cache(maxsize=None)
 def _ahead(function, static, axes, like):
-    "The machine code of `function`, as a function of a list of tensors that gives a list."
+    "The machine code of `function`, as a function of a list of tensors that gives a list. `like`: each tensor's dtype, and its sizes where they are fixed, else 0."
     logger = logging.getLogger('torch.utils.cpp_extension')   # it would report that there is no CUDA
     level = logger.level
     try:
@@ -95,14 +95,19 @@ def _just_in_time(function):
     from torch._dynamo import config   # a process may meet many T and settings: by default the ninth would raise
     return config.patch(recompile_limit=256, accumulated_recompile_limit=1024)(torch.compile(function, dynamic=True, fullgraph=True))
 
+@lru_cache(maxsize=4096)
+def _for_shapes(function, static, axes, about):
+    "The machine code for tensors `about` which all is known; None where a free size is below 2, which it does not serve."
+    words, free = tuple(axes.split()), str.isupper
+    if any(n < 2 for word, (_, shape) in zip(words, about) for a, n in zip(word, shape) if free(a)): return None
+    return _ahead(function, static, words, tuple((dtype, tuple(0 if free(a) else n for a, n in zip(word, shape))) for word, (dtype, shape) in zip(words, about)))
+
 def run(function, static: tuple, axes: str, *tensors):
     """`function(*static, *tensors)`, one tensor, compiled. `axes` has a word for each tensor, such as 'tMC C', and a letter for each axis:
     a capital's size may vary from call to call. The tensors are contiguous; they carry no gradient."""
     if tensors[0].device.type != 'cpu': return _just_in_time(function)(*static, *tensors)
-    words = tuple(axes.split())
-    if any(n < 2 for word, t in zip(words, tensors) for a, n in zip(word, t.shape) if a.isupper()): return function(*static, *tensors)   # free sizes start at 2
-    like = tuple((t.dtype, tuple(0 if a.isupper() else n for a, n in zip(word, t.shape))) for word, t in zip(words, tensors))
-    return _ahead(function, static, words, like)(list(tensors))[0]
+    code = _for_shapes(function, static, axes, tuple([(t.dtype, t.shape) for t in tensors]))
+    return code(list(tensors))[0] if code else function(*static, *tensors)
 
 # %% ../nbs/07_compiled.ipynb #82e8a706
 def wide(x): return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -56,7 +56,7 @@ class Drive:
         self.order = folded.order
 
     def weights(self) -> list[nn.Parameter]:
-        return [*([self.conv.weight] if self.conv else []), self.norm.weight, self.norm.bias]
+        return [self.conv.weight, self.norm.weight, self.norm.bias] if self.conv else [self.norm.weight, self.norm.bias]
 
     def read(self, x):
         "What the convolution reads: `x` `[T,B,...]` folded, and pooled."
@@ -113,10 +113,14 @@ class Job(NamedTuple):
     setting: tuple
     keep: str
 
-    def split(self, tensors) -> list[tuple]:
+    def split(self, items) -> list[tuple]:
         "Each term's share of a flat list, an item for its input and each of its weights."
-        tensors = iter(tensors)
-        return [tuple(next(tensors) for _ in range(1 + len(d.weights() if d else ()))) for d in self.drives]
+        found, i = [], 0
+        for d in self.drives:
+            n = 1 if d is None else 3 + (d.conv is not None)
+            found.append(items[i:i+n])
+            i += n
+        return found
 
 
 class Layer(torch.autograd.Function):

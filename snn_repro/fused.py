@@ -69,8 +69,8 @@ class Current:
     def fire(self, setting):
         "Spikes `[T,B,C,H,W]` of the neuron with this `setting` (the arguments of `compiled_lif` after the current)."
         if self.known is not None: return compiled_lif(self.known, *setting)
-        keep, = {f.keep for f, _ in self.terms if f is not None}
-        drives = tuple(None if f is None else Drive(f) for f, _ in self.terms)
+        keep = next(f.keep for f, _ in self.terms if f is not None)
+        drives = tuple(None if f is None else f.drive for f, _ in self.terms)
         inputs = tuple(kept(x) if torch.is_grad_enabled() else None for _, x in self.terms)
         tensors = [t for d, (_, x) in zip(drives, self.terms) for t in (x, *(d.weights() if d else ()))]
         s, bits = Layer.apply(Job(self.steps or len(tensors[0]), drives, inputs, setting, keep), *tensors)
@@ -156,7 +156,7 @@ def fuse(net: SpikingNet, keep: str = 'maps') -> bool:
     if not can_compile(next(net.parameters()).device.type): return False
     for m in net.modules():
         if isinstance(m, LIFNode): m.kernel = fused_kernel
-        if _fusible(m): m.__class__, m.keep = Waiting, 'bits' if keep == 'bits' else 'maps'
+        if _fusible(m): m.__class__, m.drive, m.keep = Waiting, Drive(m), 'bits' if keep == 'bits' else 'maps'
         if type(m) is Folded and all(isinstance(pool, nn.AvgPool2d) for pool in m): m.__class__ = Pooling
     if keep == 'blocks': net.body.__class__ = Twice
     return True

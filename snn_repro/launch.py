@@ -16,12 +16,9 @@ from snn_repro.processes import in_team
 from snn_repro.runs import open_run
 from snn_repro.spec import check
 from snn_repro.training import Runtime, check_device, preflight
-from snn_repro.work import PARENT, PLAN, fail, is_done, why_failed, write_plan
+from snn_repro.work import PARENT, PLAN, WORKER, fail, is_done, why_failed, write_plan
 
 
-# Read by a worker when it starts: an allocator that keeps freed memory instead of giving it back to the system,
-# since getting it again costs more than the arithmetic on it.
-WORKER = {'MALLOC_MMAP_MAX_': '0', 'MALLOC_TRIM_THRESHOLD_': str(2**33), 'MALLOC_TOP_PAD_': str(2**26)}
 LOOK = 0.5   # seconds from one look at the folders to the next
 
 
@@ -111,7 +108,7 @@ def _places(runtime: Runtime, workers: int | None) -> list[dict]:
 class _Workers:
     "The worker processes of a launch, one in each of `places`: as a context they end with it."
     def __init__(self, left, out: Path, runtime: Runtime, places):
-        options = [f'--{k}={v}' for k in ('root', 'device', 'threads', 'checkpoint', 'processes', 'tensorboard') if (v := getattr(runtime, k)) is not None] + ['--compile']*runtime.compile
+        options = [f'--{k}={v}' for k in ('root', 'device', 'threads', 'checkpoint', 'processes', 'tensorboard', 'fuse') if (v := getattr(runtime, k)) is not None]
         self.command = [sys.executable, '-m', 'snn_repro', 'work', str(out), *options]
         self.env = os.environ | WORKER | {'OMP_NUM_THREADS': str(runtime.threads), PARENT: str(os.getpid())}
         self.folders, self.places, self.team, self.ended = [out/e.id for e in left], places, [], ''

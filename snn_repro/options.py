@@ -1,8 +1,8 @@
 "What each verb of the command line understands."
-import argparse
+import argparse, shutil
 from pathlib import Path
 
-from snn_repro.spec import UserError
+from snn_repro.spec import UserError, check
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,7 +32,8 @@ MACHINE = (ROOT, DEVICE, number('--threads', 'threads of torch (default 1: the s
            number('--checkpoint', 'seconds from one checkpoint to the next (default 300)', float, 'S', default=300),
            number('--processes', 'processes that share each batch (default 1)', default=1),
            folder('--tensorboard', 'also write each epoch as events of TensorBoard into this folder'),
-           option('--compile', action='store_true', help='compiled neurons: faster after some ten seconds, for long runs'))
+           option('--fuse', choices=['maps', 'bits', 'blocks'], help='convolution, norm and neuron as one compiled operation, for long runs, and what it keeps: '
+                  'maps (fastest), bits (least memory) or blocks'))
 CLUSTER = (option('--launcher', choices=['local', 'slurm'], default='local', help='local (default): this machine; slurm: jobs of a cluster'),
            option('--partition', metavar='P', help='slurm: where the jobs run'),
            number('--jobs', 'slurm: jobs at a time (default 8)', default=8),
@@ -56,7 +57,25 @@ VERBS = {
     'data': (option('action', choices=['list', 'check', 'prepare']), option('name', nargs='?', metavar='NAME'), ROOT, EDITS,
              number('--frames', 'prepare: frames a recording (default 10)', default=10, metavar='T')),
     'report': (TIER, ONLY, RUNS, folder('--out', 'folder of the page (default: reports/TIER)')),
+    'bench': (option('race', nargs='*', metavar='RACE', help='neurons, training, inference, memory, data, growth, or the id of one race (default: all but growth)'),
+              DEVICE, option('--peers', action='store_true', help='also Norse, snnTorch and sinabs, where they are installed'),
+              number('--threads', 'threads of torch (default 2)', default=2), number('--repeats', 'rounds of each race (default 9)', default=9),
+              option('--json', type=Path, metavar='FILE', help='also write the rows, with versions and hardware, into this file')),
 }
+
+
+def at_least_one(a, *names):
+    for name in names: check(getattr(a, name) is None or getattr(a, name) >= 1, f'--{name} is {getattr(a, name)}', remedy='choose 1 or more')
+
+
+def runtime(a, bar: bool = False):
+    from snn_repro.training import Runtime
+    at_least_one(a, 'threads', 'processes')
+    check(a.checkpoint >= 0, f'--checkpoint is {a.checkpoint}', remedy='choose seconds, 0 or more')
+    return Runtime(a.root, a.device, a.threads, bar, a.checkpoint, a.processes, a.tensorboard, a.fuse)
+
+
+def columns() -> int: return shutil.get_terminal_size((100, 24)).columns
 
 
 def parser(*functions) -> Parser:

@@ -3,7 +3,7 @@
 The queue is a folder. `plan.jsonl` says which runs there are; that one is done, failed or in work is read from its own folder.
 So any number of workers on any number of machines may share a plan, come late, or be killed.
 """
-import ctypes, json, os, signal, socket, time, traceback
+import ctypes, json, os, signal, socket, sys, time, traceback
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,9 @@ from snn_repro.spec import UserError, check, shown
 
 PLAN, PARENT = 'plan.jsonl', 'SNN_REPRO_PARENT'
 POLL = 1.0   # seconds from one look at the folders to the next, where there is nothing to do but wait
+# Read by a worker when it starts: an allocator that keeps freed memory instead of giving it back to the system,
+# since getting it again costs more than the arithmetic on it.
+WORKER = {'MALLOC_MMAP_MAX_': '0', 'MALLOC_TRIM_THRESHOLD_': str(2**33), 'MALLOC_TOP_PAD_': str(2**26)}
 
 
 class Planned(NamedTuple):
@@ -119,6 +122,11 @@ def left_alone(error: Exception) -> bool:
     "Whether it says that another process of the team is gone: no fault of the run."
     from torch.distributed import DistError
     return isinstance(error, DistError) or 'gloo/transport' in str(error)
+
+
+def settle():
+    "Start this process again, as it was started, with the environment `WORKER`, unless it has it."
+    if any(os.environ.get(k) != v for k, v in WORKER.items()): os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | WORKER)
 
 
 def end_with_parent():

@@ -88,6 +88,10 @@ def test_only_the_input_is_kept():
     assert [t.data_ptr() for t in kept] == [x.data_ptr()]
 
 
+def forget():
+    for f in (compiled._ahead, compiled._for_shapes): f.cache_clear()
+
+
 def counted(x):
     counted.calls += 1
     return 2*x + 1
@@ -104,7 +108,7 @@ def test_compiled_code_runs_and_serves_all_sizes():
 
 def test_the_next_process_loads_what_was_compiled(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    compiled._ahead.cache_clear()
+    forget()
     def ask(): return run(counted, (), 'N', torch.ones(9)).tolist() == [3.]*9
     try:
         assert ask()
@@ -112,13 +116,13 @@ def test_the_next_process_loads_what_was_compiled(tmp_path, monkeypatch):
         with monkeypatch.context() as m:
             def compiler(*_, **__): raise AssertionError('compiled again')
             m.setattr('torch._inductor.aoti_compile_and_package', compiler)
-            compiled._ahead.cache_clear()
+            forget()
             assert ask()
             with pytest.raises(AssertionError, match='compiled again'): run(counted, (), 'N', torch.ones(9, dtype=torch.float64))
         file.write_bytes(b'not a package')
-        compiled._ahead.cache_clear()
+        forget()
         assert ask() and file.stat().st_size > 1000, 'a damaged file is made again'
-    finally: compiled._ahead.cache_clear()
+    finally: forget()
 
 
 @pytest.mark.parametrize('where', ('a file in the way', 'read-only'))
@@ -134,7 +138,7 @@ def test_a_cache_that_cannot_be_written_is_replaced_for_the_process(tmp_path, mo
 def test_without_a_compiler_it_says_so_once(monkeypatch):
     def broken(*_): raise RuntimeError('InvalidCxxCompiler: No working C++ compiler found')
     monkeypatch.setattr(compiled, '_ahead', broken)
-    can_compile.cache_clear()
+    for f in (can_compile, compiled._for_shapes): f.cache_clear()
     try:
         with pytest.warns(UserWarning, match='layers are not compiled.*No working C'): assert not can_compile('cpu')
         with warnings.catch_warnings():

@@ -170,7 +170,7 @@ def test_nothing_falls_back_silently(monkeypatch):
 def test_without_a_compiler_the_net_stays_as_it_was(monkeypatch):
     def broken(*_): raise RuntimeError('no compiler')
     monkeypatch.setattr(compiled, '_ahead', broken)
-    can_compile.cache_clear()
+    for f in (can_compile, compiled._for_shapes): f.cache_clear()
     net = SmallResNet().build((1, 12, 12), 10, 2)
     try:
         with pytest.warns(UserWarning, match='layers are not compiled'): assert not fuse(net)
