@@ -117,8 +117,9 @@ def fused(net: nn.Module, keep: str) -> nn.Module:
     fuse(net, keep=keep)
     return net
 
-NETS = {'ours': lambda net, x: fused(net, 'maps'), 'bits': lambda net, x: fused(net, 'bits'), 'eager': lambda net, x: net, 'ann': lambda net, x: net,
-        'spikingjelly': lambda net, x: SpikingJellyNet(net), 'spikingjelly-best': lambda net, x: at_its_best(net), 'spikingjelly-memopt': memory_optimised}
+NETS = {'ours': lambda net, x: fused(net, 'maps'), 'bits': lambda net, x: fused(net, 'bits'), 'blocks': lambda net, x: fused(net, 'blocks'),
+        'eager': lambda net, x: net, 'ann': lambda net, x: net, 'spikingjelly': lambda net, x: SpikingJellyNet(net),
+        'spikingjelly-best': lambda net, x: at_its_best(net), 'spikingjelly-memopt': memory_optimised}
 
 
 class Contender:
@@ -223,9 +224,11 @@ def programme() -> list[Heat]:
             *(Heat('training', f'train-{id}', partial(training, task=task)) for id, task in nets.items()),
             *(Heat('training', f'train-{id}-bf16', partial(training, task=task, precision='bf16')) for id, task in nets.items()),
             Heat('training', 'train-resnet20-t4-bits', partial(training, task=RESNET20, **bits)),
+            Heat('training', 'train-resnet20-t4-blocks', partial(training, task=RESNET20, ours='blocks', against=('ann', 'bits'))),
             *(Heat('inference', f'infer-{id}', partial(inference, task=task)) for id, task in nets.items()),
             *(Heat('memory', f'memory-{id}', partial(memory, task=task)) for id, task in kept_by.items()),
             *(Heat('memory', f'memory-{id}-bits', partial(memory, task=task, ours='bits')) for id, task in kept_by.items()),
+            Heat('memory', 'memory-resnet20-t4-blocks', partial(memory, task=RESNET20, ours='blocks', against=('ann', 'bits'))),
             Heat('memory', 'peak-resnet20-t4', partial(peaks, task=RESNET20)), Heat('memory', 'peak-resnet20-t4-bits', partial(peaks, task=RESNET20, ours='bits')),
             Heat('data', 'data-cifar10-like', partial(data, task=RESNET20)),
             *(Heat('growth', id, partial(grown, task=task)) for id, task in GROWTH.items())]

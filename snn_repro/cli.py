@@ -122,8 +122,9 @@ def bench(a):
     from snn_repro.work import settle
     at_least_one(a, 'threads', 'repeats')
     settle()
-    from snn_repro.bench import How, write_bench
-    try: write_bench(a.race, How(a.device, a.threads, a.repeats, a.peers), a.json, columns())
+    try:
+        from snn_repro.bench import How, write_bench
+        write_bench(a.race, How(a.device, a.threads, a.repeats, a.peers), a.json, columns())
     except KeyboardInterrupt: sys.exit(130)
 
 

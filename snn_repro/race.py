@@ -109,8 +109,8 @@ def peak(run: Callable, device: str = 'cpu') -> int:
 CALL = 'import json, pickle, sys; function, arguments = pickle.load(sys.stdin.buffer); print(chr(10) + json.dumps(function(*arguments)))'
 
 def alone(function: Callable, *arguments):
-    "What `function(*arguments)` gives in a fresh process with the usual allocator. They must be picklable, what it gives plain data."
-    plain = {k: v for k, v in os.environ.items() if k not in WORKER}
+    "What `function(*arguments)` gives in a fresh process that gives memory back at once. They must be picklable, what it gives plain data."
+    plain = {k: v for k, v in os.environ.items() if k not in WORKER} | {'MALLOC_MMAP_THRESHOLD_': str(2**16)}
     done = subprocess.run([sys.executable, '-c', CALL], input=pickle.dumps((function, arguments)), env=plain, capture_output=True)
     check(done.returncode == 0, f'failed in a process of its own ({done.stderr.decode(errors="replace").strip().rpartition(chr(10))[2]})', function.__name__)
     return json.loads(done.stdout.splitlines()[-1])

@@ -111,7 +111,7 @@ def surroundings() -> dict:
     return {'schema': SCHEMA, 'versions': {p: meta.version(p) for p in ('torch', 'numpy', 'spikingjelly', 'scikit-learn')} |
             {'python': platform.python_version(), 'snn-repro': sys.modules['snn_repro'].__version__},
             'commit': git('rev-parse', '--short=12', 'HEAD'), 'dirty': bool(git('status', '--porcelain', '--', '.')),
-            'hardware': {'cpu': cpu, 'cores': os.cpu_count(), 'system': platform.system()}}
+            'hardware': {'cpu': cpu, 'instructions': torch.backends.cpu.get_cpu_capability(), 'cores': os.cpu_count(), 'system': platform.system()}}
 
 def _lines(path): return Path(path).read_text().splitlines() if Path(path).exists() else []
 

@@ -129,7 +129,7 @@ def test_the_peak_is_that_of_the_call_alone():
 def environment(): return sorted(k for k in os.environ if k in work.WORKER)
 def broken(): raise ValueError('no luck')
 
-def test_a_process_of_its_own_has_the_usual_allocator(monkeypatch):
+def test_a_process_of_its_own_keeps_no_memory(monkeypatch):
     for k, v in work.WORKER.items(): monkeypatch.setenv(k, v)
     monkeypatch.setenv('PYTHONPATH', os.path.dirname(__file__))
     assert environment() and alone(environment) == []
