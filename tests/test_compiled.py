@@ -137,11 +137,14 @@ def test_a_cache_that_cannot_be_written_is_replaced_for_the_process(tmp_path, mo
 
 def test_without_a_compiler_it_says_so_once(monkeypatch):
     def broken(*_): raise RuntimeError('InvalidCxxCompiler: No working C++ compiler found')
+    forget()
+    can_compile.cache_clear()
     monkeypatch.setattr(compiled, '_ahead', broken)
-    for f in (can_compile, compiled._for_shapes): f.cache_clear()
     try:
         with pytest.warns(UserWarning, match='layers are not compiled.*No working C'): assert not can_compile('cpu')
         with warnings.catch_warnings():
             warnings.simplefilter('error')
             assert not can_compile('cpu')
-    finally: can_compile.cache_clear()
+            assert torch.equal(run(counted, (), 'N', torch.ones(9)), torch.full((9,), 3.)), 'called as it is'
+    finally:
+        for f in (compiled._for_shapes, can_compile): f.cache_clear()
