@@ -7,7 +7,7 @@ __all__ = ['membranes', 'spikes', 'credits', 'cache_folder', 'can_compile', 'run
            'CompiledLIF', 'compiled_lif']
 
 # %% ../nbs/07_compiled.ipynb #03ec70fa
-import hashlib, logging, os, platform, tempfile, warnings
+import hashlib, logging, os, platform, tempfile, warnings, zipfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -64,18 +64,22 @@ def cache_folder() -> Path:
     except OSError: return Path(tempfile.mkdtemp())
     return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp())
 
-def _load(program) -> 'AOTICompiledModel':
+def _load(program):
     "The compiled `program`, from the cache, where it is put first if need be."
-    from torch._inductor import aoti_compile_and_package, aoti_load_package
+    from torch._inductor import aoti_compile_and_package
+    opened = lambda file: torch._C._aoti.AOTIModelContainerRunnerCpu(str(file), 1)   # the public loader unpacks files that a killed process leaves behind
     text = f'{program.graph_module.code} {program.range_constraints} {[n.meta.get("val") for n in program.graph.nodes]} {_machine()}'
-    file = cache_folder()/f'{hashlib.sha256(text.encode()).hexdigest()[:32]}.pt2'
+    file = cache_folder()/f'{hashlib.sha256(text.encode()).hexdigest()[:32]}.so'
     if file.exists():
-        try: return aoti_load_package(str(file))
-        except Exception: file.unlink(missing_ok=True)   # damaged: made again
+        try: return opened(file)
+        except RuntimeError: file.unlink(missing_ok=True)   # damaged: made again
     with tempfile.TemporaryDirectory(dir=file.parent) as work:
         made = aoti_compile_and_package(program, package_path=f'{work}/made.pt2', inductor_configs={'cpp.dynamic_threads': True})
-        os.replace(made, file)
-    return aoti_load_package(str(file))
+        with zipfile.ZipFile(made) as package:
+            code, = (n for n in package.namelist() if n.endswith('.so'))
+            (Path(work)/'code').write_bytes(package.read(code))
+        os.replace(Path(work)/'code', file)
+    return opened(file)
 
 # %% ../nbs/07_compiled.ipynb #fc6941f9
 @lru_cache(maxsize=None)
@@ -87,7 +91,7 @@ def _ahead(function, static, axes, like):
         logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            return _load(_trace(function, static, axes, like)).loader.run
+            return _load(_trace(function, static, axes, like)).run
     finally: logger.setLevel(level)
 
 @lru_cache(maxsize=None)

@@ -119,8 +119,9 @@ def test_the_next_process_loads_what_was_compiled(tmp_path, monkeypatch):
             forget()
             assert ask()
             with pytest.raises(AssertionError, match='compiled again'): run(counted, (), 'N', torch.ones(9, dtype=torch.float64))
-        file.write_bytes(b'not a package')
         forget()
+        file.unlink()
+        file.write_bytes(b'not a library')
         assert ask() and file.stat().st_size > 1000, 'a damaged file is made again'
     finally: forget()
 
