@@ -19,12 +19,13 @@ from .layers import Folded
 # %% ../nbs/09_firing.ipynb #4c0ff08b
 def currents(kinds: str, T: int, parts) -> list[torch.Tensor]:
     "The current of each step `[M,C]`: a sum with a term for each letter of `kinds`, 'p' for `x` and 'a' for `x`, `scale`, `shift`."
+    from torch._inductor.inductor_prims import fma   # a·b + c, rounded once; importing it takes a second
     parts, terms = iter(parts), []
     for kind in kinds:
         steps = wide(next(parts)).unbind()
         if kind == 'a':
             scale, shift = next(parts), next(parts)
-            steps = [x*scale + shift for x in steps]
+            steps = [fma(x, scale.expand_as(x), shift.expand_as(x)) for x in steps]
         terms.append(steps)
     found = [sum(step[1:], step[0]) for step in zip(*terms)]
     return found*(T//len(found))
@@ -68,15 +69,13 @@ class Drive:
         c = self.conv
         return torch.conv2d(x, weights[0], None, c.stride, c.padding, c.dilation, c.groups) if c else x
 
-    def normalise(self, z, weights):
-        "The kind and parts of the current's term; then mean and inverse deviation. Statistics are updated as `nn.BatchNorm2d` does it."
-        n, (gamma, beta) = self.norm, weights[-2:]
-        if not n.training:
-            mean, inverse = n.running_mean, 1/torch.sqrt(n.running_var + n.eps)
-            return 'a', (z, *line(gamma, beta, mean, inverse)), mean, inverse
+    def statistics(self, z):
+        "Mean and inverse deviation of each channel; in training those of the batch, and the running ones are updated as `nn.BatchNorm2d` does it."
+        n = self.norm
+        if not n.training: return n.running_mean, torch.rsqrt(n.running_var + n.eps)
         n.num_batches_tracked.add_(1)
-        y, mean, inverse = torch.native_batch_norm(z, gamma, beta, n.running_mean, n.running_var, True, n.momentum, n.eps)
-        return 'p', (y,), mean, inverse
+        mean, var = torch.batch_norm_update_stats(z, n.running_mean, n.running_var, n.momentum)
+        return mean, (1/torch.sqrt(var.double() + n.eps)).to(var.dtype)
 
     def back(self, d, x, read, z, mean, inverse, weights, needed) -> list:
         "Gradients of `x` and the weights from that of the current, `d`, as far as `needed`. `read` and `z` as in the pass forward."
@@ -98,9 +97,9 @@ class Drive:
 
 
 def line(gamma, beta, mean, inverse):
-    "Scale and shift of a batch normalisation, in PyTorch's order of operations."
+    "Scale and shift of a batch normalisation, rounded where PyTorch rounds them: its spikes are ours, bit for bit."
     scale = gamma*inverse
-    return scale, beta - mean*scale
+    return scale, (beta.double() - mean.double()*scale.double()).to(scale.dtype)
 
 # %% ../nbs/09_firing.ipynb #92159ae0
 KEEP = ('maps', 'bits')
@@ -130,10 +129,11 @@ class Layer(torch.autograd.Function):
         steps, learn = len(tensors[0]), any(ctx.needs_input_grad) and job.inputs[0] is not None
         kinds, parts, kept = '', [], []
         for drive, packed, (x, *weights) in zip(job.drives, job.inputs, job.split(tensors)):
-            if drive is None: kind, (y, *scale), z, mean, inverse = 'p', (x.flatten(0, 1),), None, None, None
+            if drive is None: kind, y, scale, z, mean, inverse = 'p', x.flatten(0, 1), (), None, None, None
             else:
-                z = drive.convolve(drive.read(x), weights)
-                kind, (y, *scale), mean, inverse = drive.normalise(z, weights)
+                kind, y = 'a', drive.convolve(drive.read(x), weights)
+                z, (mean, inverse) = y, drive.statistics(y)
+                scale = line(*weights[-2:], mean, inverse)
             kinds, parts = kinds + kind, [*parts, rows(y, steps), *scale]
             if learn: kept += [packed.codes, z if job.keep == 'maps' and drive and drive.conv else None, mean, inverse]
         decay, gain, v_threshold, *_ = job.setting
