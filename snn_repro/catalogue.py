@@ -6,8 +6,8 @@
 __all__ = ['Exhibit', 'Draw', 'contents', 'counted', 'key_of', 'Run', 'run_of', 'Tier', 'find_tier', 'exhibits', 'seeds', 'plan',
            'fill', 'named', 'find', 'listed', 'near']
 
-# %% ../nbs/42b_catalogue.ipynb #90aec577
-import hashlib, json, re
+# %% ../nbs/42b_catalogue.ipynb #45788e41
+import json, re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -15,7 +15,7 @@ from importlib.resources import files
 from operator import itemgetter
 from typing import NamedTuple
 
-from .spec import check
+from .spec import check, ten_digits
 from .tables import Row
 
 # %% ../nbs/42b_catalogue.ipynb #263d9eac
@@ -58,8 +58,7 @@ def counted(value, later: dict):
 
 def key_of(config: dict) -> str:
     "The ten digits at the end of the id of the run whose setting is `config`, whatever its seed."
-    said = json.dumps(counted(config, contents()['later']) | {'seed': 0}, sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()[:10]
+    return ten_digits(counted(config, contents()['later']) | {'seed': 0})
 
 # %% ../nbs/42b_catalogue.ipynb #6ea581f9
 @dataclass(frozen=True, kw_only=True)

@@ -92,12 +92,17 @@ class Spec:
     def digest(self) -> str:
         "Ten hexadecimal digits: the head of the SHA-256 of the sorted JSON."
         same = self.from_dict(self.to_dict())   # 2 and 2.0 are one value of a float field
-        return hashlib.sha256(json.dumps(_named(same), sort_keys=True).encode()).hexdigest()[:10]
+        return ten_digits(_named(same))
 
     @property
     def key(self) -> str:
         "The digits that name this setting."
         return self.digest()
+
+
+def ten_digits(said: dict) -> str:
+    "Ten hexadecimal digits: the head of the SHA-256 of the sorted JSON."
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _named(v):
