@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .bits import Packed, pack, pack_spikes
 from .compiled import can_compile, compiled_lif
-from .firing import KEEP, Drive, Job, Layer
+from .firing import KEEP, Drive, Job, Layer, gradient_through
 from .layers import Folded, SpikingNet, TDBN
 from .neurons import LIFNode
 from .spec import check
@@ -32,8 +32,7 @@ class Pool(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         shape, strides, dtype, device = ctx.like
-        x = torch.empty_strided(shape, strides, dtype=dtype, device=device).requires_grad_()   # what it holds does not matter
-        with torch.enable_grad(): return torch.autograd.grad(ctx.pool(x), x, grad)[0], None
+        return gradient_through(ctx.pool, torch.empty_strided(shape, strides, dtype=dtype, device=device), grad), None   # what it holds does not matter
 
 
 class Pooling(Folded):
@@ -83,7 +82,7 @@ class Current:
         plain = lambda a: a.tensor() if isinstance(a, Current) else type(a)(map(plain, a)) if type(a) in (list, tuple) else a
         return function(*map(plain, args), **{k: plain(v) for k, v in (kwargs or {}).items()})
 
-
+# %% ../nbs/09b_fused.ipynb #8dfdeb54
 for _name in ('mul', 'rmul', 'sub', 'rsub', 'truediv', 'neg', 'getitem', 'len', 'iter'):
     setattr(Current, f'__{_name}__', lambda self, *a, _name=_name: getattr(self.tensor(), f'__{_name}__')(*a))
 
@@ -100,7 +99,7 @@ def marked(x, packed: Packed):
     x.packed = packed, x._version
     return x
 
-# %% ../nbs/09b_fused.ipynb #e2e99dc6
+# %% ../nbs/09b_fused.ipynb #8e0c58c0
 @contextmanager
 def steady(net: nn.Module):
     "For a while, normalise as in training and leave the running statistics alone."
@@ -121,7 +120,7 @@ class Twice(nn.Sequential):
         for m in self: x = checkpoint(m, x, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (nullcontext(), steady(self)))
         return x
 
-# %% ../nbs/09b_fused.ipynb #b9ada7d7
+# %% ../nbs/09b_fused.ipynb #1e5b93b1
 class Waiting(Folded):
     "A `Folded` whose result waits for the neuron."
     def forward(self, x): return Current((self, x))
@@ -136,10 +135,10 @@ def fused_kernel(x, *setting):
 def _fusible(m: nn.Module) -> bool:
     "Whether this is a `Folded` of poolings, at most one convolution without a bias, and a plain batch normalisation."
     if not isinstance(m, Folded) or type(m[-1]) not in (nn.BatchNorm2d, TDBN): return False
-    *before, norm = m
-    conv = before.pop() if before and isinstance(before[-1], nn.Conv2d) else None
+    drive = Drive(m)
+    conv, norm = drive.conv, drive.norm
     plain = conv is None or conv.bias is None and conv.padding_mode == 'zeros' and not isinstance(conv.padding, str)
-    return plain and all(isinstance(b, nn.AvgPool2d) for b in before) and norm.affine and norm.track_running_stats and norm.momentum is not None
+    return plain and all(isinstance(b, nn.AvgPool2d) for b in drive.before) and norm.affine and norm.track_running_stats and norm.momentum is not None
 
 
 HOW = (*KEEP, 'blocks')
