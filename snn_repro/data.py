@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Source', 'room', 'enlarge', 'Split', 'manifest', 'Data', 'check_source', 'check_split', 'digit_images', 'deal',
-           'place', 'occlude', 'corrupt', 'Digits', 'check_deal', 'deal_digits']
+           'place', 'occlude', 'corrupt', 'Digits', 'check_deal', 'deal_digits', 'Validation']
 
 # %% ../nbs/21_data.ipynb #e658cc4e
 from dataclasses import dataclass
@@ -217,3 +217,17 @@ def deal_digits(data, x: torch.Tensor, seed: int) -> Split:
     y = digit_images(data.size)[1]
     parts = deal(y, data.train_per_class, data.test, stream(seed, 'digits split'), type(data).__name__)
     return Split(*(Source(x[i], torch.from_numpy(y[i])) for i in parts), classes=tuple('0123456789'))
+
+# %% ../nbs/21_data.ipynb #1688516d
+@dataclass(frozen=True, kw_only=True)
+class Validation(Data):
+    "The set `of`, judged on its validation part; its test part is not used. Raises `UserError` where there is no validation part."
+    of: Data
+
+    @property
+    def still(self) -> bool: return self.of.still
+
+    def load(self, root: Path | None, seed: int, T: int) -> Split:
+        split = self.of.load(root, seed, T)
+        check(len(split.valid), 'it has no validation part', type(self.of).__name__, 'set valid_per_class or valid')
+        return split._replace(test=split.valid)

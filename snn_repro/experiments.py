@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TKS_RECIPE', 'ENOF_RECIPE', 'STATIC', 'EVENTS', 'ADAM', 'DATASETS', 'ARCHS', 'ENOF_ARCHS', 'ENOF_SETTINGS', 'METHODS',
-           'OTHERS', 'STANDINS', 'MINI_STILL', 'MINI_EVENTS', 'MINI_RECIPE', 'TIERS', 'Recipe', 'lr_at', 'Experiment',
-           'Setting', 'tks_experiment', 'enof_experiment', 'mini', 'same', 'Tier', 'find_tier']
+           'OTHERS', 'STANDINS', 'MINI_STILL', 'MINI_EVENTS', 'MINI_RECIPE', 'SMALL_DATA', 'SMALL_RECIPE', 'TIERS',
+           'Recipe', 'lr_at', 'Experiment', 'Setting', 'tks_experiment', 'enof_experiment', 'mini', 'same', 'small',
+           'Tier', 'find_tier']
 
 # %% ../nbs/31_experiments.ipynb #a79bae32
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from .augment import Augment, CropFlip, NoAugment
 from .data import Data, Digits
 from .events import EventDigits
 from .folders import CUB200, ImageNet1k, StanfordCars, StanfordDogs
+from .image_events import EventImages
 from .images import CIFAR10, CIFAR100
 from .laf import LAF
 from .layers import Arch
@@ -27,7 +29,7 @@ from .models.vgg import VGGSNN
 from .neurons import ENOF_LIF, ReLU
 from .objectives import CE, KD, TET, Objective, check_objectives
 from .policies import AutoAugmentCutout, CropFlipRotate, FlipRoll, RandomResizedCropFlip, Strong
-from .recordings import DVSCIFAR10, NCaltech101
+from .recordings import DVSCIFAR10, NCaltech101, NMNIST
 from .spec import Spec, check, variant
 from .tks import TKS
 
@@ -188,15 +190,27 @@ def mini(e: Experiment) -> Experiment:
 
 def same(e: Experiment) -> Experiment: return e
 
+# %% ../nbs/31_experiments.ipynb #207c769f
+SMALL_DATA = {CIFAR10: CIFAR10(train_per_class=1000), CIFAR100: CIFAR100(train_per_class=100),
+              DVSCIFAR10: EventImages(of=CIFAR10(train_per_class=1000)), NCaltech101: NMNIST(split='random', train=800, test=300)}
+SMALL_RECIPE = Recipe(lr=3e-3, epochs=15, batch=50, test_every=3)
+
+def small(e: Experiment) -> Experiment | None:
+    "The experiment on real pixels with the miniature's nets, or None where no data stand in. It never looks at objective, read-out or init."
+    data = SMALL_DATA.get(type(e.data))
+    return data and replace(mini(e), data=data, augment=CropFlip(pad=4) if data.still else NoAugment(), recipe=SMALL_RECIPE)
+
+# %% ../nbs/31_experiments.ipynb #939f8d2c
 class Tier(NamedTuple):
     "`scale` turns a paper's experiment into this tier's; `seeds` is the largest number of paired seeds an exhibit gets."
     name: str
     seeds: int
-    scale: Callable[[Experiment], Experiment]
+    scale: Callable[[Experiment], Experiment | None]
     about: str
 
 TIERS = {t.name: t for t in (
     Tier('mini', 8, mini, "scikit-learn's digits, still and through a simulated event camera; small nets; minutes on two cores"),
+    Tier('small', 5, small, "10,000 images of CIFAR, real pixels, the whole test set; events: CIFAR through a simulated camera, and N-MNIST; hours on a CPU"),
     Tier('paper', 1, same, "the papers' data, nets and epochs"))}
 
 def find_tier(name: str) -> Tier:
