@@ -67,7 +67,7 @@ def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: i
     check_device(device)
     runs = with_teachers([edits(e, changes) for e in plan(exhibits, tier)])
     check(runs, 'these tables and figures need no runs', ', '.join(x.id for x in exhibits))
-    called = {edits(tier.scale(e), changes): n for x in reversed(exhibits) for n, e in reversed(names(x).items())}
+    called = {edits(s, changes): n for x in reversed(exhibits) for n, e in reversed(names(x).items()) if (s := tier.scale(e))}
     kinds = {}
     for e in runs: kinds.setdefault(replace(e, seed=0), []).append(e)
     try_out(kinds, root)

@@ -151,7 +151,8 @@ ENOF_SETTINGS = {CIFAR10: (AutoAugmentCutout(), ENOF_RECIPE), CIFAR100: (AutoAug
                  ImageNet1k: (RandomResizedCropFlip(), replace(ENOF_RECIPE, epochs=320, batch=320))}
 
 METHODS = {'Baseline': (CE(),), 'LS': (CE(smoothing=0.1),), 'TET': (TET(),), 'TKS': (TKS(),),
-           'KD': (CE(), KD()), 'L_AF': (CE(), LAF())}
+           'KD': (CE(), KD()), 'L_AF': (CE(), LAF()), 'L_AF + TKS': (TKS(), LAF()),
+           'TKS (all steps)': (TKS(select='all'),), 'TKS (random steps)': (TKS(select='random'),)}
 OTHERS = {'STBP-tdBN': (CE(),), 'SEW ResNet': (CE(),), 'TET': (TET(),), 'TEBN': (CE(),)}
 
 # %% ../nbs/31_experiments.ipynb #a70c14ce
@@ -163,7 +164,7 @@ def tks_experiment(dataset: str, arch: str, method: str, T: int | None = None) -
         check(label in known, f'unknown label {label!r}', 'tks_experiment', 'the tables have: ' + ', '.join(known))
     s = DATASETS[dataset]
     plain = s.augment == Strong() and not method.endswith('*')
-    objective = tuple(s.tks if isinstance(o, TKS) else o for o in (METHODS | OTHERS)[name])
+    objective = tuple(replace(s.tks, select=o.select) if isinstance(o, TKS) else o for o in (METHODS | OTHERS)[name])
     net = replace(ARCHS[arch], norm='tebn') if name == 'TEBN' else ARCHS[arch]
     e = Experiment(data=s.data, arch=net, T=s.T if T is None else T, objective=objective, augment=CropFlip(pad=4) if plain else s.augment, recipe=s.recipe)
     return variant(e, 'paper') if ' (text)' in method else e
@@ -176,16 +177,16 @@ def enof_experiment(data: Data, arch: str, T: int, method: str = 'Baseline', rep
     return Experiment(data=data, arch=replace(ENOF_ARCHS[arch], readout='relu' if repact else 'lif'), T=T, objective=METHODS[method], init=init,
                       augment=augment, recipe=recipe)
 
-# %% ../nbs/31_experiments.ipynb #d6c737d8
-STANDINS = {VGGSNN: SmallVGG, ResNet19: SmallResNet, EnofResNet19: SmallResNet, EnofResNet20: SmallResNet, EnofResNet34: SmallResNet,
-            SEWResNet19: SmallSEW, SEWResNet18: SmallSEW, SEWResNet34: SmallSEW, SEWResNet50: SmallSEW}
+# %% ../nbs/31_experiments.ipynb #5a79d9bc
+STANDINS = {VGGSNN: SmallVGG(), ResNet19: SmallResNet(), EnofResNet19: SmallResNet(), EnofResNet20: SmallResNet(), EnofResNet34: SmallResNet(depth=3),
+            SEWResNet19: SmallSEW(), SEWResNet18: SmallSEW(), SEWResNet34: SmallSEW(), SEWResNet50: SmallSEW()}
 MINI_STILL, MINI_EVENTS = Digits(canvas=12, size=10, noise=0.05), EventDigits(canvas=12, size=10)
 MINI_RECIPE = Recipe(lr=1e-2, epochs=12, batch=40, test_every=12)
 
 def mini(e: Experiment) -> Experiment:
     "The experiment as a miniature. It never looks at objective, read-out or init."
     norm = 'tebn' if getattr(e.arch, 'norm', '') == 'tebn' else 'bn'
-    arch = STANDINS[type(e.arch)](neuron=e.arch.neuron, readout=e.arch.readout, norm=norm)
+    arch = replace(STANDINS[type(e.arch)], neuron=e.arch.neuron, readout=e.arch.readout, norm=norm)
     return replace(e, data=MINI_STILL if e.data.still else MINI_EVENTS, arch=arch, augment=NoAugment(), recipe=MINI_RECIPE)
 
 def same(e: Experiment) -> Experiment: return e

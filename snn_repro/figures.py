@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['INKS', 'MARKS', 'HATCHES', 'DASHES', 'STYLE', 'FAMILIAR', 'Drawing', 'looks', 'group', 'settings', 'heading', 'seeds',
            'sheet', 'finish', 'spread_of', 'draw_line', 'lines', 'by_time', 'prefix_figure', 'step_figure',
-           'timesteps_figure', 'risk_figure', 'category_figure', 'embed', 'sample', 'feature_figure']
+           'timesteps_figure', 'loss_figure', 'risk_figure', 'category_figure', 'embed', 'featured', 'sample',
+           'feature_figure']
 
 # %% ../nbs/42_figures.ipynb #34952d30
 from collections import defaultdict
@@ -17,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from .metrics import accuracy, class_accuracy, prefix_accuracy, risk_coverage, step_accuracy
+from .metrics import accuracy, class_accuracy, prefix_accuracy, risk_coverage, step_accuracy, spaced
 from .spec import check
 from .stats import mean_sd
 
@@ -154,7 +155,13 @@ def timesteps_figure(filled, tier: str, title: str, notes=(), panel='dataset', l
     return lines(filled, of, panel=panel, line=line, tier=tier, title=title, notes=notes,
                  x='T in training and test [steps]', y='accuracy [%]', says='Every point is trained by itself.')
 
-# %% ../nbs/42_figures.ipynb #a8072dab
+# %% ../nbs/42_figures.ipynb #0af79c75
+def loss_figure(filled, tier: str, title: str, notes=(), panel='model', line='method') -> Drawing:
+    "Cross-entropy on the training images against the epoch, from the record's history."
+    def of(row, r): return r.history['epoch'] + 1, r.history['ce']
+    return lines(filled, of, panel=panel, line=line, tier=tier, title=title, notes=notes, x='epoch', y='training loss [nats]')
+
+# %% ../nbs/42_figures.ipynb #28af29d8
 def risk_figure(filled, tier: str, title: str, notes=(), panel='dataset', line='method', score='max_logit') -> Drawing:
     "Risk against coverage in steps of 1 % (from 1 %), for one confidence: 'max_logit' or 'max_softmax'."
     grid = np.linspace(.01, 1, 100)
@@ -163,7 +170,7 @@ def risk_figure(filled, tier: str, title: str, notes=(), panel='dataset', line='
                  x='coverage [% of test images]', y='risk [% wrong among these]',
                  says=f'Images sorted by their largest mean {score[4:]}, the surest first; AURC is the area below.')
 
-# %% ../nbs/42_figures.ipynb #654ca64d
+# %% ../nbs/42_figures.ipynb #aeecf914
 def category_figure(filled, tier: str, title: str, notes=(), panel='dataset', line='method', step: int | None = 0, classes=()) -> Drawing:
     "Accuracy per category at one `step` (from 0; None: all together) as bars side by side (TKS, figure 6). `classes`: printed names."
     look = looks(filled, line)
@@ -181,7 +188,7 @@ def category_figure(filled, tier: str, title: str, notes=(), panel='dataset', li
     return sheet(filled, panel, draw, tier=tier, title=title, notes=notes, x='category', y='accuracy [%]', columns=1,
                  says='Bar: mean over seeds; whisker: ± one standard deviation.')
 
-# %% ../nbs/42_figures.ipynb #46835eb1
+# %% ../nbs/42_figures.ipynb #dbc2928c
 def embed(features, seed: int = 0) -> np.ndarray:
     "t-SNE of `features [n,D]` into `[n,2]`: started from the principal components, perplexity 30 (less below 91 points)."
     check(len(features) > 3, f'{len(features)} points are too few for a map', 'embed', 'take at least four')
@@ -190,12 +197,16 @@ def embed(features, seed: int = 0) -> np.ndarray:
     with threadpool_limits(1):                                       # on few busy cores its threads wait for each other
         return TSNE(init='pca', random_state=seed, perplexity=min(30, (len(features) - 1) / 3)).fit_transform(np.asarray(features, 'float32'))
 
+def featured(record) -> np.ndarray:
+    "Labels of the test images whose features the record keeps."
+    return record.outcomes['label'][spaced(len(record.outcomes['label']))]
+
 def sample(record, points: int, classes: int) -> np.ndarray:
-    "Indices of at most `points` stored features of the first `classes` categories, drawn evenly. Features belong to the first test images."
-    of_few = np.flatnonzero(record.outcomes['label'][:len(record.features)] < classes)
+    "Indices of at most `points` stored features of the first `classes` categories, drawn evenly."
+    of_few = np.flatnonzero(featured(record) < classes)
     return np.random.default_rng(0).permutation(of_few)[:points]
 
-# %% ../nbs/42_figures.ipynb #adad486d
+# %% ../nbs/42_figures.ipynb #73bd5e31
 def feature_figure(filled, tier: str, title: str, notes=(), panel=('dataset', 'method'), points: int = 300, classes: int = 10) -> Drawing:
     "t-SNE maps of the time-averaged penultimate features, one panel a row: the smallest seed that kept them (TKS, figure 5)."
     def draw(ax, rows):
@@ -204,7 +215,7 @@ def feature_figure(filled, tier: str, title: str, notes=(), panel=('dataset', 'm
         if not kept: return ax.text(.5, .5, 'features not kept', transform=ax.transAxes, ha='center')
         record = min(kept, key=lambda r: r.config['seed'])
         index = sample(record, points, classes)
-        flat, label = embed(record.features[index]), record.outcomes['label'][index]
+        flat, label = embed(record.features[index]), featured(record)[index]
         for c in range(classes):
             ax.scatter(*flat[label == c].T, s=20, lw=.3, color=INKS[c % len(INKS)], marker=f'${c}$')
     return sheet(filled, panel, draw, tier=tier, title=title, notes=notes, x='t-SNE axis 1 (no unit)', y='t-SNE axis 2 (no unit)',

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['outcomes', 'wrong', 'accuracy', 'top_k', 'prefix_accuracy', 'step_accuracy', 'class_accuracy', 'risk_coverage',
-           'aurc', 'e_aurc', 'ece', 'summary']
+           'aurc', 'e_aurc', 'ece', 'summary', 'spaced', 'separation']
 
 # %% ../nbs/30_metrics.ipynb #0fa67bd7
 import numpy as np
@@ -99,3 +99,19 @@ def summary(o) -> dict:
     "A run's numbers as plain data: top-1, top-5, AURC for both confidences, E-AURC, ECE, accuracy per prefix and per step (fractions)."
     return dict(top1=accuracy(o), top5=top_k(o, 5), aurc=aurc(o), aurc_softmax=aurc(o, 'max_softmax'), e_aurc=e_aurc(o), ece=ece(o),
                 prefix=prefix_accuracy(o).tolist(), step=step_accuracy(o).tolist())
+
+# %% ../nbs/30_metrics.ipynb #9b2d274d
+def spaced(n: int, most: int = 2000) -> np.ndarray:
+    "Indices of at most `most` of `n` samples, evenly spaced: those whose features a record keeps."
+    return np.arange(0, n, -(-n // most))
+
+def separation(features, labels) -> dict:
+    """`silhouette` (-1 to 1, Euclidean) and `knn`, the fraction of images whose category the five nearest of the other four fifths name, for features
+    `[n,D]` of images with `labels [n]`; empty where a category has fewer than five images or there is only one. By scikit-learn."""
+    from sklearn.metrics import silhouette_score   # here: what reads records does without
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.neighbors import KNeighborsClassifier
+    x, sizes = np.asarray(features, 'float32'), np.bincount(labels)
+    if min(sizes[sizes > 0]) < 5 or (sizes > 0).sum() < 2: return {}
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    return dict(silhouette=float(silhouette_score(x, labels)), knn=float(cross_val_score(KNeighborsClassifier(5), x, labels, cv=folds).mean()))

@@ -25,7 +25,7 @@ from .experiments import Experiment, lr_at
 from .files import ERROR, locked, make_folder, readable, sha256, write_json
 from .fused import fuse
 from .layers import SpikingNet
-from .metrics import outcomes, summary
+from .metrics import outcomes, separation, spaced, summary
 from .objectives import Teacher, total
 from .processes import Team, in_team, spawn, synchronised, team
 from .runs import SCHEMA, Record, open_run, save_run
@@ -209,12 +209,14 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda
             log(row)
             at.history.append(row)
             at.epoch, at.sums = epoch + 1, Sums()
-    metrics = summary(outcomes(result['logits'], result['labels'])) | {'firing_rate': result['rates']}
+    kept = spaced(len(result['labels']))
+    apart = separation(result['features'][kept], result['labels'][kept])
+    metrics = summary(outcomes(result['logits'], result['labels'])) | apart | {'firing_rate': result['rates']}
     files = manifest(split)
     listed = {'manifest': hashlib.sha256(files.encode()).hexdigest()} if files else {}
     env = surroundings() | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': us.device, 'processes': us.size, 'fused': fused, 'seconds': round(at.seconds, 2)}
     weights = {k: v.cpu().numpy() for k, v in net.state_dict().items()}
-    us.first(lambda: still() or save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), result['logits'], result['labels'], result['features'][:2000],
+    us.first(lambda: still() or save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), result['logits'], result['labels'], result['features'][kept],
                               metrics, weights, files) and drop_checkpoints(folder))
 
 # %% ../nbs/33_training.ipynb #d73623ef
