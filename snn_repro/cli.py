@@ -2,7 +2,7 @@
 import os, sys, warnings
 from pathlib import Path
 
-from snn_repro.options import at_least_one, columns, parser, runtime
+from snn_repro.options import at_least_one, chosen, columns, parser, runtime
 from snn_repro.spec import UserError, check, diff
 
 
@@ -11,6 +11,7 @@ def reproduce(a):
     from snn_repro.exhibits import find, pack_runs, plan
     from snn_repro.experiments import find_tier
     from snn_repro.launch import launch
+    from snn_repro.ledger import enter_pack
     at_least_one(a, 'workers')
     exhibits, tier, out = find(a.only), find_tier(a.tier), a.out or Path('runs')/a.tier
     experiments, cluster = plan(exhibits, tier), a.partition or a.sbatch or a.nodes > 1
@@ -20,8 +21,8 @@ def reproduce(a):
         failures = reproduce_on_slurm(experiments, out, runtime(a), Cluster(a.partition, a.jobs, a.nodes, a.time, tuple(a.sbatch)), a.dry_run)
         if a.dry_run: return
     else: failures = launch(experiments, out, runtime(a), a.workers)
-    if a.pack: pack_runs(exhibits, tier, out, a.pack)
-    page(exhibits, tier, out, out/'report' if a.out else Path('reports')/a.tier)
+    if a.pack: enter_pack(pack_runs(exhibits, tier, out, a.pack), tier.name)
+    page(exhibits, tier, [out], out/'report' if a.out else Path('reports')/a.tier)
     for f in failures: print(f'failed: {f.id}: {f.reason}', file=sys.stderr)
     check(not failures, f'{len(failures)} of the runs failed', remedy='what finished is kept: mend the cause and start the same command again')
 
@@ -54,17 +55,23 @@ def plan_(a):
     print(estimate(find(a.id), find_tier(a.tier), a.out or Path('runs')/a.tier, a.root, a.device, a.steps, a.devices, a.set, columns()))
 
 
-def page(exhibits, tier, runs: Path, folder: Path):
+def page(exhibits, tier, folders, out: Path):
     from snn_repro.report import write_report
-    print(f'\nReport: {write_report(exhibits, tier, runs, folder, width=columns())}')
+    print(f'\nReport: {write_report(exhibits, tier, folders, out, width=columns())}')
 
 
 def report(a):
     "print every table and write the report from finished runs"
     from snn_repro.catalogue import find, find_tier
-    tier, runs = find_tier(a.tier), a.runs or Path('runs')/a.tier
-    check(runs.is_dir(), 'there is no such folder of runs', str(runs), 'make it: `snn-repro reproduce`, or name one with --runs')
-    page(find(a.only), tier, runs, a.out or Path('reports')/a.tier)
+    from snn_repro.report import folders_of
+    tier = find_tier(a.tier)
+    page(find(a.only), tier, folders_of(a.runs, tier), a.out or Path('reports')/a.tier)
+
+
+def verify(a):
+    "whether records are as they were sealed, every number follows from its outcomes, and the ledger lists every run"
+    from snn_repro.verify import verify
+    verify(a.dir, columns())
 
 
 def list_(a):
@@ -82,12 +89,6 @@ def data(a):
     if a.action == 'list': return print(to_text(shelf_table(a.root), columns()))
     check(a.name, f'data {a.action}: which one?', remedy=f'snn-repro data {a.action} NAME; `snn-repro data list` names them')
     print('\n'.join(check_set(a.name, a.root) if a.action == 'check' else prepare_set(a.name, a.root, a.frames, a.set)))
-
-
-def chosen(a):
-    from snn_repro.exhibits import asked
-    from snn_repro.experiments import find_tier
-    return asked(a.experiment, find_tier(a.tier), a.variant, a.set, a.seed)
 
 
 def show(a):
@@ -131,7 +132,7 @@ def bench(a):
 def main(argv=None) -> int:
     warnings.showwarning = lambda message, *_, **__: print(f'snn-repro: {message}', file=sys.stderr)
     try:
-        a = parser(reproduce, work_, status, compare, plan_, list_, show, run, data, report, bench).parse_args(argv)
+        a = parser(reproduce, work_, status, compare, plan_, list_, show, run, data, report, verify, bench).parse_args(argv)
         a.do(a)
         return 0
     except (UserError, MemoryError) as e:

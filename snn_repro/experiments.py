@@ -16,6 +16,7 @@ from typing import Callable, ClassVar, Literal, NamedTuple
 from .augment import Augment, CropFlip, NoAugment
 from .data import Data, Digits
 from .events import EventDigits
+from .few_cars import FewCars
 from .folders import CUB200, ImageNet1k, StanfordCars, StanfordDogs
 from .image_events import EventImages
 from .images import CIFAR10, CIFAR100
@@ -193,7 +194,8 @@ def same(e: Experiment) -> Experiment: return e
 
 # %% ../nbs/31_experiments.ipynb #207c769f
 SMALL_DATA = {CIFAR10: CIFAR10(train_per_class=1000), CIFAR100: CIFAR100(train_per_class=100),
-              DVSCIFAR10: EventImages(of=CIFAR10(train_per_class=1000)), NCaltech101: NMNIST(split='random', train=800, test=300)}
+              DVSCIFAR10: EventImages(of=CIFAR10(train_per_class=1000)), NCaltech101: NMNIST(split='random', train=800, test=300),
+              StanfordCars: FewCars(size=32)}
 SMALL_RECIPE = Recipe(lr=3e-3, epochs=15, batch=50, test_every=3)
 
 def small(e: Experiment) -> Experiment | None:
@@ -211,7 +213,7 @@ class Tier(NamedTuple):
 
 TIERS = {t.name: t for t in (
     Tier('mini', 8, mini, "scikit-learn's digits, still and through a simulated event camera; small nets; minutes on two cores"),
-    Tier('small', 5, small, "10,000 images of CIFAR, real pixels, the whole test set; events: CIFAR through a simulated camera, and N-MNIST; hours on a CPU"),
+    Tier('small', 5, small, "10,000 images of CIFAR, real pixels, the whole test set; events: CIFAR through a simulated camera, and N-MNIST; ten models of Stanford Cars; hours on a CPU"),
     Tier('paper', 1, same, "the papers' data, nets and epochs"))}
 
 def find_tier(name: str) -> Tier:

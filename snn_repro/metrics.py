@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['outcomes', 'wrong', 'accuracy', 'top_k', 'prefix_accuracy', 'step_accuracy', 'class_accuracy', 'risk_coverage',
-           'aurc', 'e_aurc', 'ece', 'summary', 'spaced', 'separation']
+           'aurc', 'e_aurc', 'early_exit', 'ece', 'summary', 'spaced', 'separation']
 
 # %% ../nbs/30_metrics.ipynb #0fa67bd7
 import numpy as np
@@ -15,6 +15,7 @@ def outcomes(logits, labels) -> dict:
     """All that the metrics need, per test image, from `logits [N,T,K]` and `labels [N]`.
 
     `label [N]`; `step [N,T]`, the arg-max of each step alone; `prefix [N,T]`, the arg-max of the mean of the first t logits;
+    `sure [N,T]` (uint8), 255 times the largest softmax of that mean, rounded down;
     from the mean over all T: `rank [N]` of the label (0 is the top; equal logits count against it), `max_logit [N]` and
     `max_softmax [N]` (float32). Raises `UserError` for wrong shapes, labels outside 0..K-1 and values that are not finite.
     """
@@ -25,15 +26,17 @@ def outcomes(logits, labels) -> dict:
     check(np.isfinite(logits).all(), 'logits hold values that are not finite', 'outcomes', 'the run has diverged: lower its learning rate')
     check(((0 <= labels) & (labels < K)).all(), f'labels outside 0..{K - 1}', 'outcomes')
     small = np.min_scalar_type(K - 1)
-    total, prefix = np.zeros((N, K)), np.empty((N, T), small)
+    total, prefix, sure = np.zeros((N, K)), np.empty((N, T), small), np.empty((N, T), 'u1')
     for t in range(T):
         total += logits[:, t]
-        prefix[:, t] = total.argmax(-1)
-    mean = total / T
+        mean = total / (t + 1)
+        prefix[:, t], sure[:, t] = total.argmax(-1), 255 * _confidence(mean)
     own, top = mean[np.arange(N), labels], mean.max(-1)
-    return dict(label=labels.astype(small), step=logits.argmax(-1).astype(small), prefix=prefix,
+    return dict(label=labels.astype(small), step=logits.argmax(-1).astype(small), prefix=prefix, sure=sure,
                 rank=((mean >= own[:, None]).sum(-1) - 1).astype(small),
-                max_logit=top.astype('float32'), max_softmax=(1 / np.exp(mean - top[:, None]).sum(-1)).astype('float32'))
+                max_logit=top.astype('float32'), max_softmax=_confidence(mean).astype('float32'))
+
+def _confidence(logits): return 1 / np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)
 
 # %% ../nbs/30_metrics.ipynb #0feb7493
 def wrong(o) -> np.ndarray:
@@ -88,19 +91,31 @@ def e_aurc(o, score: str = 'max_logit') -> float:
     k = np.arange(1, m + 1)
     return aurc(o, score) - float((k / (n - m + k)).sum()) / n
 
-# %% ../nbs/30_metrics.ipynb #1195c357
+# %% ../nbs/30_metrics.ipynb #713ef80b
+def early_exit(o, thresholds) -> tuple:
+    """Mean steps and accuracy, an array each with a value for each of `thresholds`, if the network stops at the first step whose `sure` reaches
+    the threshold (a fraction, in steps of 1/255; above 1: never), or after T. Raises `UserError` for outcomes without `sure`."""
+    check('sure' in o, 'this record does not say how sure the network was after each step', 'early_exit', 'pack it again from its run, or train it again')
+    T, first = o['sure'].shape[1], np.empty((len(thresholds), len(o['label'])), int)
+    for row, threshold in zip(first, thresholds):
+        enough = o['sure'] >= 255 * threshold
+        row[:] = np.where(enough.any(1), enough.argmax(1), T - 1)
+    right = o['prefix'] == o['label'][:, None]
+    return first.mean(1) + 1, right[np.arange(len(right)), first].mean(1)
+
+# %% ../nbs/30_metrics.ipynb #3262c489
 def ece(o, bins: int = 15) -> float:
     "Expected calibration error of the largest softmax, in `bins` bins of equal width, closed on the right."
     where = np.ceil(o['max_softmax'].astype(float) * bins).astype(int).clip(1, bins)
     return float(np.abs(np.bincount(where, o['max_softmax'] - ~wrong(o))).sum() / len(where))
 
-# %% ../nbs/30_metrics.ipynb #f4caa1a1
+# %% ../nbs/30_metrics.ipynb #135cf2d5
 def summary(o) -> dict:
     "A run's numbers as plain data: top-1, top-5, AURC for both confidences, E-AURC, ECE, accuracy per prefix and per step (fractions)."
     return dict(top1=accuracy(o), top5=top_k(o, 5), aurc=aurc(o), aurc_softmax=aurc(o, 'max_softmax'), e_aurc=e_aurc(o), ece=ece(o),
                 prefix=prefix_accuracy(o).tolist(), step=step_accuracy(o).tolist())
 
-# %% ../nbs/30_metrics.ipynb #9b2d274d
+# %% ../nbs/30_metrics.ipynb #70f56d98
 def spaced(n: int, most: int = 2000) -> np.ndarray:
     "Indices of at most `most` of `n` samples, evenly spaced: those whose features a record keeps."
     return np.arange(0, n, -(-n // most))

@@ -18,12 +18,12 @@ def folder(name: str, what: str, **how): return option(name, type=Path, metavar=
 def number(name: str, what: str, kind=int, metavar='N', **how): return option(name, type=kind, metavar=metavar, help=what, **how)
 
 
-TIER = option('--tier', default='mini', help='mini (default) or paper')
+TIER = option('--tier', default='mini', help='mini (default), small or paper')
 ONLY = option('--only', nargs='+', metavar='ID', help='these tables and figures, or parts of them (see `list`)')
 NAME = option('experiment', metavar='EXPERIMENT', help='a name that `list ID` prints, or a config.json')
 OUT = folder('--out', 'folder of the runs (default: runs/TIER)')
 ROOT = folder('--root', 'folder of the data sets (default: data)', default=Path('data'))
-RUNS = folder('--runs', 'folder of the runs (default: runs/TIER)')
+RUNS = folder('--runs', 'folders of runs, side by side (default: runs/TIER, or else the committed results/TIER)', nargs='+')
 EDITS = option('--set', action='append', default=[], metavar='KEY=VALUE', help='change a value, e.g. recipe.epochs=5 or objective.0.peak=0.5')
 CHANGES = (number('--seed', 'default 0', metavar='SEED'), EDITS,
            option('--variant', metavar='NAME', help='paper: as the text has it where the official code differs'))
@@ -44,7 +44,7 @@ CLUSTER = (option('--launcher', choices=['local', 'slurm'], default='local', hel
 
 VERBS = {
     'reproduce': (TIER, ONLY, OUT, *MACHINE, number('--workers', 'runs at a time (default: one a core, or one a GPU)'),
-                  folder('--pack', 'also write the finished runs as one packed folder'), *CLUSTER),
+                  folder('--pack', 'also write the finished runs as one packed folder, and enter them in the ledger.csv beside it'), *CLUSTER),
     'work': (folder('out', 'folder with the plan.jsonl of a `reproduce`'), *MACHINE),
     'status': (folder('dir', 'folder of the runs'),),
     'compare': (folder('a', 'folder of a finished run'), folder('b', 'folder of another')),
@@ -57,7 +57,8 @@ VERBS = {
     'data': (option('action', choices=['list', 'check', 'prepare']), option('name', nargs='?', metavar='NAME'), ROOT, EDITS,
              number('--frames', 'prepare: frames a recording (default 10)', default=10, metavar='T')),
     'report': (TIER, ONLY, RUNS, folder('--out', 'folder of the page (default: reports/TIER)')),
-    'bench': (option('race', nargs='*', metavar='RACE', help='neurons, training, inference, memory, data, growth, or the id of one race (default: all but growth)'),
+    'verify': (folder('dir', 'folder of packed records, or of runs (default: results)', nargs='?', default=Path('results')),),
+    'bench': (option('race', nargs='*', metavar='RACE', help='neurons, training, inference, memory, objectives, data, growth, or the id of one race (default: all but growth)'),
               DEVICE, option('--peers', action='store_true', help='also Norse, snnTorch and sinabs, where they are installed'),
               number('--threads', 'threads of torch (default 2)', default=2), number('--repeats', 'rounds of each race (default 9)', default=9),
               option('--json', type=Path, metavar='FILE', help='also write the rows, with versions and hardware, into this file')),
@@ -73,6 +74,12 @@ def runtime(a, bar: bool = False):
     at_least_one(a, 'threads', 'processes')
     check(a.checkpoint >= 0, f'--checkpoint is {a.checkpoint}', remedy='choose seconds, 0 or more')
     return Runtime(a.root, a.device, a.threads, bar, a.checkpoint, a.processes, a.tensorboard, a.fuse)
+
+
+def chosen(a):
+    from snn_repro.exhibits import asked
+    from snn_repro.experiments import find_tier
+    return asked(a.experiment, find_tier(a.tier), a.variant, a.set, a.seed)
 
 
 def columns() -> int: return shutil.get_terminal_size((100, 24)).columns

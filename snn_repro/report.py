@@ -1,8 +1,9 @@
-"""One page that opens from disk: at a glance, then every table and figure with its tier, seeds and runs; and the tables in a terminal.
+"""One page that opens from disk: at a glance, then the claims, then every table and figure with its tier, seeds and runs; and the tables in a terminal.
 
 All of it is read from records and the catalogue; a notebook's `redraw` alone imports torch, for the experiments of its rows.
 """
-import base64
+import base64, re
+from collections import Counter
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -10,37 +11,60 @@ from typing import NamedTuple
 import pandas as pd
 
 from snn_repro.catalogue import Exhibit, Tier, fill, find_tier, listed, plan
+from snn_repro.claims import CLAIMS, claim_table, verdicts
 from snn_repro.files import make_folder, write
 from snn_repro.runs import Runs
 from snn_repro.spec import check
-from snn_repro.tables import to_text
+from snn_repro.stats import VERDICTS
+from snn_repro.tables import DASH, LEGEND, MARK, marked, to_text
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fff }
 h1, h2 { line-height: 1.2 } h2 { margin-top: 3rem; border-top: 1px solid #ccc; padding-top: 1rem }
-table { border-collapse: collapse; font-size: .9rem } .wide { overflow-x: auto }
+table { border-collapse: collapse; font-size: .9rem } .wide { overflow-x: auto } .blocks td { min-width: 5.5rem }
 th, td { text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #e5e5e5; vertical-align: top }
 td { font-variant-numeric: tabular-nums } img { max-width: 100%; height: auto }
 .source, figcaption, details { color: #555; font-size: .9rem } code { font-size: .85rem; overflow-wrap: anywhere }
 nav a { display: inline-block; margin-right: 1rem }
 """
+MIXED, NOT_TRIED = 'mixed', 'not tried'
 
 
-def write_report(exhibits, tier: Tier, runs, folder, width: int = 100) -> Path:
-    "Print the tables of `exhibits` and write `folder/index.html`, both from the records under `runs` alone. Returns the page's path."
-    runs, sections, seen = Runs(runs), [], {}
+def folders_of(runs, tier: Tier) -> list[Path]:
+    """The folders of runs to read: those named, or `runs/TIER`, or else the committed `results/TIER`. Raises `UserError` for one that
+    is not there, holds no run, or is named twice."""
+    own, committed = Path('runs')/tier.name, Path('results')/tier.name
+    found = list(runs or [own if own.is_dir() or not committed.is_dir() else committed])
+    for p in found:
+        check(p.is_dir(), 'there is no such folder of runs', str(p), 'make it: `snn-repro reproduce`, or name one with --runs')
+        held = (p/'records.jsonl').exists() or (p/'plan.jsonl').exists() or any(p.glob('*/config.json'))
+        check(held, 'there is no run in this folder', str(p), 'name a folder of runs, or a packed one, with --runs')
+    check(len({p.resolve() for p in found}) == len(found), 'a folder is named twice', '--runs', 'name each once')
+    return found
+
+
+def write_report(exhibits, tier: Tier, folders, folder, width: int = 100) -> Path:
+    """Print claims and tables of `exhibits` and write `folder/index.html`, both from nothing but the records under `folders`, which stand side by
+    side where there are several. Returns the page's path."""
+    sources, known = {str(f): Runs(f) for f in folders}, find_tier(tier.name)   # `tier` may be that of chapter 31, whose scale takes experiments
+    wanted = plan(listed(exhibits), known)
+    for name, runs in sources.items():
+        if not any(runs.get(e) for e in wanted): print(f'\n{name} holds none of the runs that are asked for in tier {tier.name}.')
+    claims = [c for c in CLAIMS if c.exhibit in {x.id for x in exhibits}]
+    said = {name: verdicts(known, runs, claims) for name, runs in sources.items()} if claims else {}
+    sections = [claim_section(said, {name: claim_table(known, runs, claims) for name, runs in sources.items()}, tier)] if claims else []
+    if claims: print(f'\nclaims: what the runs say of each\n\n{to_text(side_by_side_verdicts(said).drop(columns=["paper", "where"]), width)}')
     for exhibit in exhibits:
-        filled = fill(exhibit, tier, runs)
-        seen |= {r.id: r for _, records in filled for r in records}
-        drawn = exhibit.draw(filled, tier.name)
-        if isinstance(drawn, pd.DataFrame): print(f'\n{exhibit.id}: {exhibit.title}\n\n{to_text(drawn, width)}')
+        filled = {name: fill(exhibit, tier, runs) for name, runs in sources.items()}
+        drawn = {name: exhibit.draw(f, tier.name) for name, f in filled.items()}
+        if is_table(drawn): print(f'\n{exhibit.id}: {exhibit.title}\n\n{to_text(side_by_side(drawn), width)}')
         sections.append(section(exhibit, filled, drawn, tier))
-    teachers = {r.env['teacher']['id'] for r in seen.values() if 'teacher' in r.env}
-    seen |= {i: r for i in teachers if (r := runs.find(i))}
-    glance = at_a_glance(exhibits, tier, list(seen.values()))
-    links = ' '.join(f'<a href="#{e.id}">{e.id}</a>' for e in exhibits)
+    glance = summed_up(exhibits, [(tier, runs) for runs in sources.values()], list(said.values()))
+    links = ' '.join(f'<a href="#{i}">{i}</a>' for i in ['claims']*bool(claims) + [e.id for e in exhibits])
+    read = ', '.join(f'<code>{escape(name)}</code>' for name in sources)
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>snn-repro, tier {tier.name}</title>
-<style>{STYLE}</style><h1>TKS and EnOF-SNN, rebuilt: tier <em>{tier.name}</em></h1><h2 id="glance">At a glance</h2>{html_table(glance)}<nav>{links}</nav>
+<style>{STYLE}</style><h1>TKS and EnOF-SNN, rebuilt: tier <em>{tier.name}</em></h1><p class="source">From the records in {read}</p>
+<h2 id="glance">At a glance</h2>{html_table(glance)}<nav>{links}</nav>
 {''.join(sections)}</html>"""
     path = make_folder(folder)/'index.html'
     write(path, page)
@@ -68,37 +92,130 @@ def redraw(id: str, tier: str = 'mini', records='../results/mini', rerun: bool =
     return Shown(exhibit, filled, exhibit.draw(filled, tier.name))
 
 
-def at_a_glance(exhibits, tier: Tier, records) -> pd.DataFrame:
-    "Scope, seeds, data, hardware and computing time, beside what the papers' full runs take."
-    paper = find_tier('paper')
-    full = plan(listed(exhibits), paper)
+def at_a_glance(exhibits, sources) -> pd.DataFrame:
+    """Scope, seeds, hardware, computing time and outcome: one column for each `(tier, runs)` of `sources`, and what the papers' full runs
+    take. The outcome counts the verdicts of the claims that look at these `exhibits`."""
+    claims = [c for c in CLAIMS if c.exhibit in {x.id for x in exhibits}]
+    return summed_up(exhibits, sources, [verdicts(find_tier(tier.name), runs, claims) for tier, runs in sources] if claims else [])
+
+
+def summed_up(exhibits, sources, said: list[pd.DataFrame]) -> pd.DataFrame:
+    "`at_a_glance` with the verdicts of each source."
+    known, several = listed(exhibits), len({tier.name for tier, _ in sources}) < len(sources)
+    scope = {'scope': ', '.join(f'{n} {what}{"s"*(n != 1)}' for what, n in parts_of(exhibits, said).items())}
+    columns = {}
+    for i, (tier, runs) in enumerate(sources):
+        records = [r for e in plan(known, find_tier(tier.name)) if (r := runs.get(e))]
+        head = f'here ({tier.name}, {runs.path})' if several else f'here ({tier.name})'
+        columns[head] = scope | {'tier': f'{tier.name}: {tier.about}'} | effort(records) | (outcome(said[i]) if said else {})
+    return pd.DataFrame(columns | {"the papers' full runs": full_effort(known)}).fillna('–')
+
+
+def parts_of(exhibits, said) -> dict:
+    tables = sum(x.draw.kind == 'table' for x in exhibits)
+    return {'table': tables, 'figure': len(exhibits) - tables} | ({'claim': len(said[0])} if said else {})
+
+
+def effort(records) -> dict:
+    "What the `records` took: their number, seeds, epochs, steps, time, hardware and software, in words."
     seconds = sum(r.env['seconds'] for r in records)
     hardware = sorted({f'{r.env["hardware"]["cpu"]}, {r.env["hardware"]["cores"]} cores, {r.env["device"]}' for r in records})
     version = sorted({f'snn-repro {r.env["versions"]["snn-repro"]}, torch {r.env["versions"]["torch"]}, Python {r.env["versions"]["python"]}' for r in records})
     seeds = sorted({r.seed for r in records})
-    epochs = sorted({r.config['recipe']['epochs'] for r in records})
-    here = {'scope': f'{len(exhibits)} tables and figures', 'tier': f'{tier.name}: {tier.about}', 'runs': f'{len(records)}, teachers included',
-            'seeds': f'{seeds[0]} to {seeds[-1]}, paired' if seeds else 'none', 'epochs a run': ', '.join(map(str, epochs)),
-            'computing time': f'{seconds/60:.0f} minutes of one core in all, {seconds/max(len(records), 1):.1f} s a run',
+    one_core = all(r.env['device'] == 'cpu' and r.env.get('threads') == 1 for r in records)
+    return {'runs': f'{len(records)}, teachers included', 'seeds': f'{seeds[0]} to {seeds[-1]}, paired' if seeds else 'none',
+            'epochs a run': numbers(r.config['recipe']['epochs'] for r in records), 'steps T of a net': numbers(r.config.get('T', '?') for r in records),
+            'computing time': f'{duration(seconds)} {"of one core " if one_core else ""}in all, {duration(seconds/max(len(records), 1))} a run',
             'hardware': '; '.join(hardware), 'software': '; '.join(version)}
-    there = {'scope': 'the same', 'tier': paper.about, 'runs': f'{len(full)}, teachers included, for one seed',
-             'seeds': 'one, as far as the papers tell', 'epochs a run': ', '.join(str(n) for n in sorted({run.epochs for run in full})),
-             'computing time': "hours to days of a GPU a run: TET's author names about 5 hours on four RTX 3090 for one ResNet-19 on CIFAR",
-             'hardware': 'GPUs', 'software': "the official TKS code; for EnOF the first author's public MPBN code"}
-    return pd.DataFrame({f'here ({tier.name})': here, "the papers' full runs": there})
 
 
-def section(exhibit: Exhibit, filled, drawn, tier: Tier) -> str:
-    "The HTML of one table or figure."
+def full_effort(known) -> dict:
+    "What the papers' own runs of exhibits of the catalogue take, in the words of `effort`."
+    paper = find_tier('paper')
+    full = plan(known, paper)
+    steps = (int(re.search(r'-t(\d+)-', run.slug + '-')[1]) for run in full)
+    return {'scope': 'the same', 'tier': paper.about, 'runs': f'{len(full)}, teachers included, for one seed', 'seeds': 'one, as far as the papers tell',
+            'epochs a run': numbers(run.epochs for run in full), 'steps T of a net': numbers(steps),
+            'computing time': "hours to days of a GPU a run: TET's author names about 5 hours on four RTX 3090 for one ResNet-19 on CIFAR. "
+                              'Of all of it: not known; `snn-repro plan` times it on a given machine',
+            'hardware': 'GPUs', 'software': "the official TKS code; for EnOF the first author's public MPBN code"}
+
+
+def numbers(values) -> str: return ', '.join(map(str, sorted(set(map(str, values)), key=lambda v: (len(v), v))))
+
+
+def duration(seconds: float) -> str:
+    return f'{seconds:.1f} s' if seconds < 120 else f'{seconds/60:.0f} minutes' if seconds < 7200 else f'{seconds/3600:.1f} hours'
+
+
+def outcome(said: pd.DataFrame) -> dict:
+    "The verdicts of `claims.verdicts`, counted for each paper."
+    words = [*VERDICTS, MIXED, NOT_TRIED]
+    def word(text): return next((w for w in words if text == w or text.startswith(f'{w} in ')), MIXED)
+    def counts(texts): return ', '.join(f'{n} {w}' for w in words if (n := Counter(map(word, texts))[w]))
+    return {f'claims, {paper}': counts(group.iloc[:, -1]) for paper, group in said.groupby('paper', sort=False)}
+
+
+def side_by_side_verdicts(said: dict) -> pd.DataFrame:
+    "`claims.verdicts` with one column of verdicts for each name; as they are if there is one."
+    first, *_ = said.values()
+    if len(said) == 1: return first
+    return first.iloc[:, :-1].assign(**{f'{df.columns[-1]}, {name}': df.iloc[:, -1] for name, df in said.items()})
+
+
+def side_by_side(tables: dict) -> pd.DataFrame:
+    """Tables of the same rows as blocks of columns, each under its name; the paper's numbers stand in the first, runs and notes in a last one.
+    As it is if there is one."""
+    first, *others = tables.values()
+    if not others: return first
+    about, papers = ['run', 'note'], [c for c in first if c.endswith(', paper')]
+    blocks = {name: t.drop(columns=about + papers*(t is not first)) for name, t in tables.items()}
+    blocks['runs'] = pd.DataFrame({'run': [next((r for r in row if r != DASH), DASH) for row in zip(*(t['run'] for t in tables.values()))],
+                                   'note': first['note'].tolist()}, first.index)
+    corner = next((t.columns.name for t in tables.values() if t.columns.name), None)
+    return pd.concat(blocks, axis=1).rename_axis(columns=[None, corner])
+
+
+def is_table(drawn: dict) -> bool: return all(isinstance(d, pd.DataFrame) for d in drawn.values())
+
+
+def claim_section(said: dict, compared: dict, tier: Tier) -> str:
+    "The HTML of the claims: one line each, and every comparison behind them."
+    told = ''.join(f'<details><summary>{len(df)} comparisons{of(name, compared)}</summary>{html_table(df)}</details>' for name, df in compared.items())
+    return (f'<section id="claims"><h2>Claims</h2><p class="source">tier {tier.name} · {", ".join(VERDICTS[:-1])} or {VERDICTS[-1]}: '
+            f'by paired seeds, 95 % intervals and Holm\'s correction within a claim</p>{html_table(side_by_side_verdicts(said))}{told}</section>')
+
+
+def section(exhibit: Exhibit, filled: dict, drawn: dict, tier: Tier) -> str:
+    "The HTML of one table or figure, from the rows filled and drawn by name of a folder."
+    settings = {name: seeds_by_setting(rows) for name, rows in filled.items()}
+    body = html_table(side_by_side(drawn)) if is_table(drawn) else ''.join(
+        f'{"" if len(drawn) == 1 else f"<h3>{escape(name)}</h3>"}<img alt="{escape(exhibit.title + of(name, drawn))}" src="data:image/png;base64,'
+        f'{base64.b64encode(figure.png(150)).decode()}">' for name, figure in drawn.items())
+    n = ', '.join(f'{max((len(s) for s in found.values()), default=0)} seeds{of(name, drawn)}' for name, found in settings.items())
+    return (f'<section id="{exhibit.id}"><h2>{escape(exhibit.title)}</h2><p class="source">{escape(exhibit.source)} · tier {tier.name} · {n} · '
+            f'<code>{exhibit.id}</code></p>{body}<p>{escape(exhibit.caption)}</p>'
+            + ''.join(f'<details><summary>{len(found)} settings{of(name, drawn)}</summary><ul>{listing(found)}</ul></details>' for name, found in settings.items())
+            + '</section>')
+
+
+def of(name: str, names) -> str:
+    "' of NAME' where there are several."
+    return f' of {escape(name)}' if len(names) > 1 else ''
+
+
+def seeds_by_setting(filled) -> dict:
     settings = {}
     for row, records in filled:
         for r in records: settings.setdefault(r.setting, set()).add(r.seed)
-    listed = ''.join(f'<li><code>{escape(s)}</code>, seeds {", ".join(map(str, sorted(seeds)))}</li>' for s, seeds in settings.items())
-    if isinstance(drawn, pd.DataFrame): body = html_table(drawn)
-    else: body = f'<img alt="{escape(exhibit.title)}" src="data:image/png;base64,{base64.b64encode(drawn.png(150)).decode()}">'
-    n = max((len(s) for s in settings.values()), default=0)
-    return (f'<section id="{exhibit.id}"><h2>{escape(exhibit.title)}</h2><p class="source">{escape(exhibit.source)} · tier {tier.name} · {n} seeds · '
-            f'<code>{exhibit.id}</code></p>{body}<p>{escape(exhibit.caption)}</p><details><summary>{len(settings)} settings</summary><ul>{listed}</ul></details></section>')
+    return settings
 
 
-def html_table(df: pd.DataFrame) -> str: return f'<div class="wide">{df.to_html(border=0, justify="left")}</div>'
+def listing(settings: dict) -> str:
+    return ''.join(f'<li><code>{escape(s)}</code>, seeds {", ".join(map(str, sorted(seeds)))}</li>' for s, seeds in settings.items())
+
+
+def html_table(df: pd.DataFrame) -> str:
+    "The table as HTML; a cell with the mark in bold, and what the mark means below."
+    html = re.sub(rf'<td>([^<]*{re.escape(MARK)})</td>', r'<td><b>\1</b></td>', df.to_html(border=0, justify='left'))
+    return f'<div class="wide{" blocks"*(df.columns.nlevels > 1)}">{html}</div>' + (f'<p class="source">{escape(LEGEND)}</p>' if marked(df) else '')

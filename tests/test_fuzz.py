@@ -21,7 +21,7 @@ from snn_repro.experiments import Experiment, find_tier
 from snn_repro.files import ERROR, LOCK, SEAL, held, locked
 from snn_repro.metrics import outcomes, summary
 from snn_repro.processes import Team
-from snn_repro.report import at_a_glance
+from snn_repro.report import effort
 from snn_repro.runs import SCHEMA, Runs, pack, save_run
 from snn_repro.spec import UserError, edits
 from snn_repro.tables import MEASURES
@@ -309,7 +309,7 @@ def use(records, runs: Runs):
         r.setting, r.seed, r.history, r.outcomes, r.features, r.config['arch']['type'] + r.config['data']['type']
         for m in MEASURES.values(): m(r)
         if 'teacher' in r.env: runs.find(r.env['teacher']['id'])
-    at_a_glance((), find_tier('mini'), list(records))
+    effort(list(records))
     return records
 
 

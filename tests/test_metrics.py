@@ -6,7 +6,7 @@ from math import isclose
 import numpy as np
 import pytest
 
-from snn_repro.metrics import accuracy, aurc, e_aurc, ece, outcomes, prefix_accuracy, risk_coverage, summary, top_k
+from snn_repro.metrics import accuracy, aurc, early_exit, e_aurc, ece, outcomes, prefix_accuracy, risk_coverage, summary, top_k
 from snn_repro.spec import UserError
 
 
@@ -96,3 +96,38 @@ def test_outcomes_refuse(logits, labels):
 def test_no_torch():
     code = 'import sys, snn_repro.metrics, snn_repro.stats, snn_repro.tables, snn_repro.figures; sys.exit("torch" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+
+
+def brute_exit(logits, labels, threshold):
+    "Step by step as a device would do it, from the logits themselves; the confidence rounded down to a byte."
+    steps = right = 0
+    for z, y in zip(logits.astype(float), labels):
+        for t in range(1, len(z) + 1):
+            mean = z[:t].mean(0)
+            if int(255 * np.exp(mean.max()) / np.exp(mean).sum()) >= 255 * threshold: break
+        steps, right = steps + t, right + (mean.argmax() == y)
+    return steps / len(labels), right / len(labels)
+
+
+def test_early_exit_against_loops_over_the_logits():
+    rng = np.random.default_rng(4)
+    logits, labels = rng.normal(0, 2, (80, 5, 6)).astype('float32'), rng.integers(0, 6, 80)
+    o, thresholds = outcomes(logits, labels), [0, .2, .31, .5, .77, .9, .99, 1, 1.01]
+    assert o['sure'].dtype == np.uint8 and o['sure'].shape == (80, 5)
+    assert (o['sure'][:, -1] == np.floor(255 * o['max_softmax'].astype(float))).mean() > .98     # float32 may fall on the other side of a whole number
+    np.testing.assert_allclose(np.transpose(early_exit(o, thresholds)), [brute_exit(logits, labels, t) for t in thresholds])
+
+
+def test_early_exit_between_one_step_and_all():
+    o = outcomes(np.random.default_rng(5).normal(0, 3, (200, 4, 10)), np.arange(200) % 10)
+    steps, right = early_exit(o, [0, 1.001, 9])
+    assert steps.tolist() == [1, 4, 4] and right.tolist() == [prefix_accuracy(o)[0], accuracy(o), accuracy(o)]
+    assert (np.diff(early_exit(o, np.arange(257) / 255)[0]) >= 0).all()
+    certain = outcomes(np.full((3, 2, 4), 500.) * np.eye(4)[0], [0, 0, 1])
+    assert early_exit(certain, [1])[0] == 1 and early_exit(certain, [1.001])[0] == 2
+
+
+def test_early_exit_needs_the_confidences():
+    o = outcomes(np.zeros((3, 2, 4)), [0, 1, 2])
+    del o['sure']
+    with pytest.raises(UserError, match='how sure'): early_exit(o, [.5])

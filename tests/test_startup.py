@@ -40,6 +40,7 @@ TORCH, DRAWING, NUMBERS = {'torch', 'spikingjelly'}, {'matplotlib', 'PIL', 'skle
     (['report', '--runs', results, '--only', 'tks-table3', '--out', 'OUT'], TORCH | DRAWING),
     (['report', '--runs', results, '--only', 'tks-fig3a', 'tks-fig-risk-coverage', '--out', 'OUT'], TORCH | {'sklearn'}),
     (['report', '--runs', results, '--only', 'tks-fig-categories', 'tks-fig5', '--out', 'OUT'], TORCH),
+    (['verify', results], TORCH | DRAWING),
     (['status', 'OUT'], TORCH | DRAWING | NUMBERS),
 ], ids=lambda v: ' '.join(map(str, v[:1] + v[3:5])) if isinstance(v, list) else '')
 def test_a_verb_that_reads_does_without(args, without, tmp_path):

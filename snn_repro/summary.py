@@ -1,0 +1,59 @@
+"What the records of several tiers say about the claims, in a few sentences: for the one-page summary."
+from pathlib import Path
+
+from snn_repro.catalogue import Tier, exhibits, plan
+from snn_repro.claims import CLAIMS, Claim, filled_rows, judged
+from snn_repro.report import MIXED, NOT_TRIED
+from snn_repro.runs import Runs
+from snn_repro.stats import TOO_LITTLE, VERDICTS
+
+OPEN = TOO_LITTLE, NOT_TRIED
+
+
+def runs_in(folder) -> Runs | None:
+    "The runs in a folder; None where it is not there."
+    return Runs(folder) if Path(folder).is_dir() else None
+
+
+def weighed(tier: Tier, runs: Runs | None, claims=CLAIMS) -> dict[str, list[str]]:
+    "Claim id -> the verdicts of its comparisons in `tier`; none where nothing was run."
+    if runs is None: return {c.id: [] for c in claims}
+    rows = filled_rows(tier, runs)
+    return {c.id: [j.verdict for _, j in judged(c, rows)] for c in claims}
+
+
+def word(said: list[str]) -> str:
+    """The verdict that comparisons share; 'partly' that verdict if the others have too little data; 'mixed' if they differ; 'not tried' for none."""
+    decided = {v for v in said if v != TOO_LITTLE}
+    if not decided: return TOO_LITTLE if said else NOT_TRIED
+    if len(decided) > 1: return MIXED
+    return ('partly ' if TOO_LITTLE in said else '') + decided.pop()
+
+
+def named(claim: Claim) -> str:
+    "A claim in words that stand by themselves."
+    return claim.says.removeprefix('… ').removeprefix('and ').removeprefix('also ')
+
+
+def heading(words: dict) -> str:
+    "Tier -> verdict as 'Reproduced in mini and small', 'Reproduced in mini, mixed in small'; tiers where a claim was not tried are left out."
+    tiers = {}
+    for tier, w in words.items():
+        if w != NOT_TRIED: tiers.setdefault(w, []).append(tier)
+    text = ', '.join(f'{w} in {" and ".join(names)}' for w, names in tiers.items())
+    return text[0].upper() + text[1:]
+
+
+def findings(sources, claims=CLAIMS) -> str:
+    "Markdown: how many of the planned runs of each `(tier, runs)` of `sources` are recorded, then each claim once, under what the tiers say of it."
+    told, groups, rest = [], {}, 0
+    for tier, runs in sources:
+        wanted = plan(exhibits(), tier)
+        told.append(f'{sum(bool(runs and runs.get(e)) for e in wanted)} of {len(wanted)} in {tier.name}')
+    said = {tier.name: weighed(tier, runs, claims) for tier, runs in sources}
+    for c in claims:
+        words = {name: word(v[c.id]) for name, v in said.items()}
+        if all(w in OPEN for w in words.values()): rest += 1
+        else: groups.setdefault(heading(words), {}).setdefault(c.paper, []).append(named(c))
+    lines = [f'- *{head}.* ' + ' '.join(f'{paper}: {"; ".join(says)}.' for paper, says in papers.items()) for head, papers in sorted(groups.items())]
+    return '\n'.join([f'Planned runs recorded: {", ".join(told)}.', '', *lines, f'- *Open in every tier:* {rest} of {len(claims)} claims.'])

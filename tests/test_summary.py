@@ -1,0 +1,62 @@
+"The one-page summary says what the records say, also of a tier that is missing or begun, and fits on a page."
+import json, re
+from pathlib import Path
+
+import pytest
+
+from snn_repro import summary
+from snn_repro.catalogue import find_tier
+from snn_repro.claims import CLAIMS, verdicts
+from snn_repro.runs import Runs
+from snn_repro.stats import VERDICTS
+from snn_repro.summary import MIXED, NOT_TRIED, findings, runs_in, weighed, word
+
+root = Path(__file__).parents[1]
+mini, small = find_tier('mini'), find_tier('small')
+R, N, C, L = 'reproduced', 'not reproduced', 'contradicted', 'too little data'
+
+
+@pytest.fixture(scope='module')
+def runs(): return Runs(root/'results/mini')
+
+
+def test_every_claim_has_the_verdict_of_chapter_60(runs):
+    told, said = verdicts(mini, runs)['tier mini'], weighed(mini, runs)
+    assert list(said) == [c.id for c in CLAIMS]
+    for id, v in said.items():
+        w = word(v)
+        assert (' of ' in told[id]) == (w == MIXED or w.startswith('partly ')) and (w == MIXED or w.removeprefix('partly ') in told[id])
+    assert {word(v) for v in said.values()} <= {*VERDICTS, MIXED, NOT_TRIED, *(f'partly {v}' for v in VERDICTS)}
+
+
+@pytest.mark.parametrize('said, expected', [([], NOT_TRIED), ([L, L], L), ([R, R], R), ([R, L], 'partly reproduced'), ([N, L, N], 'partly not reproduced'), ([R, C], MIXED), ([C, N, L], MIXED)])
+def test_one_word_for_several_comparisons(said, expected): assert word(said) == expected
+
+
+def test_the_sentences_follow_the_verdicts(monkeypatch):
+    answers = {'mini': [[R], [C, C], [N], [R, C, L], [], [R, R], [R]], 'small': [[R], [R], [], [L], [L], [C, L], [L]]}
+    some = CLAIMS[:7]
+    monkeypatch.setattr(summary, 'weighed', lambda tier, runs, claims: dict(zip((c.id for c in claims), answers[tier.name])))
+    says, text = [c.says.removeprefix('… ') for c in some], findings([(mini, None), (small, None)], some)
+    lines = dict(re.match(r'- \*(.*?)[.:]\* (.*)', l).groups() for l in text.splitlines() if l.startswith('-'))
+    assert lines == {'Reproduced in mini and small': f'EnOF: {says[0]}.', 'Contradicted in mini, reproduced in small': f'EnOF: {says[1]}.',
+                     'Not reproduced in mini': f'EnOF: {says[2]}.', 'Mixed in mini, too little data in small': f'EnOF: {says[3]}.',
+                     'Reproduced in mini, partly contradicted in small': f'EnOF: {says[5]}.',
+                     'Reproduced in mini, too little data in small': f'EnOF: {says[6]}.', 'Open in every tier': '1 of 7 claims.'}
+
+
+def test_a_tier_that_is_missing_or_begun_says_how_far_it_is(runs, tmp_path):
+    assert runs_in(tmp_path/'no') is None and runs_in(tmp_path) is not None
+    for none in (None, Runs(tmp_path)):
+        assert re.search(rf'recorded: 0 of \d+ in small\.\n\n- \*Open in every tier:\* {len(CLAIMS)} of {len(CLAIMS)}', findings([(small, none)]))
+    class Some:
+        def get(self, e): return runs.get(e) if e.seed < 2 else None
+    done, wanted = map(int, re.search(r'(\d+) of (\d+) in mini', findings([(mini, Some()), (small, None)])).groups())
+    assert 0 < done < wanted / 2
+
+
+def test_the_page_is_one_page():
+    cells = json.loads((root/'nbs/63_summary.ipynb').read_text())['cells']
+    shown = [''.join(o['data']['text/markdown']) for c in cells for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
+    prose = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown'] + shown
+    assert len(shown) == 2 and len(' '.join(prose).split()) <= 700
