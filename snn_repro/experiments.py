@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TKS_RECIPE', 'ENOF_RECIPE', 'STATIC', 'EVENTS', 'ADAM', 'DATASETS', 'ARCHS', 'ENOF_ARCHS', 'ENOF_SETTINGS', 'METHODS',
            'OTHERS', 'STANDINS', 'MINI_STILL', 'MINI_EVENTS', 'MINI_RECIPE', 'SMALL_DATA', 'SMALL_RECIPE', 'TIERS',
-           'Recipe', 'lr_at', 'Experiment', 'Setting', 'tks_experiment', 'enof_experiment', 'mini', 'same', 'small',
-           'Tier', 'find_tier']
+           'Recipe', 'lr_at', 'Experiment', 'Setting', 'tks_experiment', 'enof_experiment', 'mini', 'same', 'short',
+           'small', 'Tier', 'find_tier']
 
 # %% ../nbs/31_experiments.ipynb #a79bae32
 from dataclasses import dataclass, replace
@@ -192,6 +192,11 @@ def mini(e: Experiment) -> Experiment:
 
 def same(e: Experiment) -> Experiment: return e
 
+def short(e: Experiment) -> Experiment:
+    "The paper's data and net at a tenth of its epochs, convolutions and linear layers in bfloat16: for one GPU. It never looks at objective, read-out or init."
+    r = e.recipe
+    return replace(e, recipe=replace(r, epochs=r.epochs//10, warmup=r.warmup//10, test_every=10, precision='bf16'))
+
 # %% ../nbs/31_experiments.ipynb #207c769f
 SMALL_DATA = {CIFAR10: CIFAR10(train_per_class=1000), CIFAR100: CIFAR100(train_per_class=100),
               DVSCIFAR10: EventImages(of=CIFAR10(train_per_class=1000)), NCaltech101: NMNIST(split='random', train=800, test=300),
@@ -214,6 +219,7 @@ class Tier(NamedTuple):
 TIERS = {t.name: t for t in (
     Tier('mini', 8, mini, "scikit-learn's digits, still and through a simulated event camera; small nets; minutes on two cores"),
     Tier('small', 5, small, "10,000 images of CIFAR, real pixels, the whole test set; events: CIFAR through a simulated camera, and N-MNIST; ten models of Stanford Cars; hours on a CPU"),
+    Tier('short', 3, short, "the papers' data and nets at a tenth of the epochs, in bfloat16; days of a GPU"),
     Tier('paper', 1, same, "the papers' data, nets and epochs"))}
 
 def find_tier(name: str) -> Tier:

@@ -18,7 +18,7 @@ def folder(name: str, what: str, **how): return option(name, type=Path, metavar=
 def number(name: str, what: str, kind=int, metavar='N', **how): return option(name, type=kind, metavar=metavar, help=what, **how)
 
 
-TIER = option('--tier', default='mini', help='mini (default), small or paper')
+TIER = option('--tier', default='mini', help='mini (default), small, short or paper')
 ONLY = option('--only', nargs='+', metavar='ID', help='these tables and figures, or parts of them (see `list`)')
 NAME = option('experiment', metavar='EXPERIMENT', help='a name that `list ID` prints, or a config.json')
 OUT = folder('--out', 'folder of the runs (default: runs/TIER)')

@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from .checkpoint import Progress, Sums, drop_checkpoints
+from .counting import count_trained
 from .data import Split, check_split, manifest
 from .epochs import FrozenANN, NonFinite, batches, build, evaluate, fetch, optimizer, train_epoch, train_steps
 from .experiments import Experiment, lr_at
@@ -211,7 +212,8 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda
             at.epoch, at.sums = epoch + 1, Sums()
     kept = spaced(len(result['labels']))
     apart = separation(result['features'][kept], result['labels'][kept])
-    metrics = summary(outcomes(result['logits'], result['labels'])) | apart | {'firing_rate': result['rates']}
+    metrics = summary(outcomes(result['logits'], result['labels'])) | apart | {'firing_rate': result['rates'],
+               'operations': count_trained(e, {k: v.cpu() for k, v in net.state_dict().items()}, split)}
     files = manifest(split)
     listed = {'manifest': hashlib.sha256(files.encode()).hexdigest()} if files else {}
     env = surroundings() | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': us.device, 'processes': us.size, 'fused': fused, 'seconds': round(at.seconds, 2)}
