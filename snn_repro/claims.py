@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['OWN_MEASURES', 'SUMMARY', 'ABLATION', 'IN_ABLATION', 'ENOF_CLAIMS', 'TABLE3', 'MOMENTS', 'TKS_CLAIMS', 'OURS',
-           'CLAIMS', 'slope', 'worst_drop', 'disagreement', 'error_correlation', 'Claim', 'over', 'Comparison',
-           'measure_of', 'comparisons', 'paper_gap', 'filled_rows', 'judged', 'in_words', 'claim_table', 'verdicts']
+           'CLAIMS', 'MIXED', 'NOT_TRIED', 'slope', 'worst_drop', 'disagreement', 'error_correlation', 'Claim', 'over',
+           'Comparison', 'measure_of', 'comparisons', 'paper_gap', 'filled_rows', 'judged', 'word', 'in_words',
+           'claim_table', 'verdicts']
 
 # %% ../nbs/44_claims.ipynb #1bf0d739
 from collections.abc import Callable
@@ -15,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .catalogue import Tier, exhibits, fill
+from .catalogue import Tier, exhibits, fill, find_tier
 from .metrics import class_accuracy, prefix_accuracy, step_accuracy
 from .spec import check
-from .stats import Judged, VERDICTS, by_seed, judge
+from .stats import TOO_LITTLE, VERDICTS, Judged, by_seed, judge
 from .tables import MEASURES, Measure, Row, reference, setting, wording
 
 # %% ../nbs/44_claims.ipynb #5ac8e6a6
@@ -167,7 +168,7 @@ def paper_gap(claim: Claim, parts) -> tuple[float, bool]:
 # %% ../nbs/44_claims.ipynb #dd9da31f
 def filled_rows(tier: Tier, runs) -> Callable:
     "A function exhibit id -> its filled rows in `tier`, each filled once."
-    by_id = {x.id: x for x in exhibits()}
+    by_id, tier = {x.id: x for x in exhibits()}, find_tier(tier.name)   # the catalogue's tier of that name
     @cache
     def of(id): return fill(by_id[id], tier, runs)
     return of
@@ -177,13 +178,19 @@ def judged(claim: Claim, rows: Callable) -> list[tuple[Comparison, Judged]]:
     found = comparisons(claim, rows(claim.exhibit))
     return list(zip(found, judge([c.differences for c in found], [c.gap for c in found]))) if found else []
 
+MIXED, NOT_TRIED = 'mixed', 'not tried'
+
+def word(verdicts) -> str:
+    "The verdict that the comparisons of a claim share; 'partly' that verdict if the others have too little data; 'mixed' if they differ; 'not tried' for none."
+    decided = {v for v in verdicts if v != TOO_LITTLE}
+    if not decided: return TOO_LITTLE if verdicts else NOT_TRIED
+    return MIXED if len(decided) > 1 else ('partly ' if TOO_LITTLE in verdicts else '') + decided.pop()
+
 def in_words(verdicts, tier: str) -> str:
-    "One verdict for a claim: the word that all its comparisons share, or how many have which; 'not tried' for none. Tier mini or small stands in it."
-    where = '' if tier == 'paper' else f' in {tier}'
-    if not verdicts: return f'not tried{where}'
-    counts = {v: verdicts.count(v) for v in VERDICTS if v in verdicts}
-    if len(counts) == 1: return f'{verdicts[0]}{where}'
-    return ', '.join(f'{v} {n} of {len(verdicts)}' for v, n in counts.items()) + where
+    "`word` with the tier, unless it is the paper's, and with counts where the comparisons differ."
+    counts = {v: n for v in VERDICTS if (n := list(verdicts).count(v))}
+    said = ', '.join(f'{n} {v}' for v, n in counts.items())
+    return word(verdicts) + ('' if tier == 'paper' else f' in {tier}') + (f' ({said})' if len(counts) > 1 else '')
 
 def claim_table(tier: Tier, runs, claims=CLAIMS) -> pd.DataFrame:
     "One line a comparison of the `claims`, judged from the finished `runs` of `tier`; all cells are text."

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from snn_repro.catalogue import Exhibit, Tier, fill, find_tier, listed, plan
-from snn_repro.claims import CLAIMS, claim_table, verdicts
+from snn_repro.claims import CLAIMS, MIXED, NOT_TRIED, claim_table, verdicts
 from snn_repro.files import make_folder, write
 from snn_repro.runs import Runs
 from snn_repro.spec import check
@@ -27,7 +27,6 @@ td { font-variant-numeric: tabular-nums } img { max-width: 100%; height: auto }
 .source, figcaption, details { color: #555; font-size: .9rem } code { font-size: .85rem; overflow-wrap: anywhere }
 nav a { display: inline-block; margin-right: 1rem }
 """
-MIXED, NOT_TRIED = 'mixed', 'not tried'
 
 
 def folders_of(runs, tier: Tier) -> list[Path]:
@@ -150,8 +149,8 @@ def duration(seconds: float) -> str:
 
 def outcome(said: pd.DataFrame) -> dict:
     "The verdicts of `claims.verdicts`, counted for each paper."
-    words = [*VERDICTS, MIXED, NOT_TRIED]
-    def word(text): return next((w for w in words if text == w or text.startswith(f'{w} in ')), MIXED)
+    words = [*(f'{partly}{v}' for v in VERDICTS for partly in ('', 'partly ')), MIXED, NOT_TRIED]
+    def word(text): return re.split(r' in | \(', text)[0]
     def counts(texts): return ', '.join(f'{n} {w}' for w in words if (n := Counter(map(word, texts))[w]))
     return {f'claims, {paper}': counts(group.iloc[:, -1]) for paper, group in said.groupby('paper', sort=False)}
 

@@ -104,11 +104,10 @@ def holm_levels(p, error: float = .05) -> np.ndarray:
 
 def power(gap: float, sd: float, n: int, level: float) -> float:
     "The chance that a two-sided paired t-test of `n` seeds at `level` shows a true difference `gap`, if the differences spread by `sd`."
-    from scipy.stats import nct, t
+    from scipy.stats import f, ncf   # the square of Student's t is an F
     if n < 2: return float('nan')
     if sd == 0: return 1.
-    edge, centre = t.isf(level/2, n - 1), gap*np.sqrt(n)/sd
-    return float(nct.sf(edge, n - 1, centre) + nct.cdf(-edge, n - 1, centre))
+    return float(ncf.sf(f.isf(level, 1, n - 1), 1, n - 1, n*(gap/sd)**2))
 
 def rule(low: float, high: float, gap: float) -> str:
     "The verdict for a corrected interval from `low` to `high`, where the paper's gap is `gap`; an interval that is not known decides nothing."

@@ -2,10 +2,9 @@
 from pathlib import Path
 
 from snn_repro.catalogue import Tier, exhibits, plan
-from snn_repro.claims import CLAIMS, Claim, filled_rows, judged
-from snn_repro.report import MIXED, NOT_TRIED
+from snn_repro.claims import CLAIMS, NOT_TRIED, Claim, filled_rows, judged, word
 from snn_repro.runs import Runs
-from snn_repro.stats import TOO_LITTLE, VERDICTS
+from snn_repro.stats import TOO_LITTLE
 
 OPEN = TOO_LITTLE, NOT_TRIED
 
@@ -20,14 +19,6 @@ def weighed(tier: Tier, runs: Runs | None, claims=CLAIMS) -> dict[str, list[str]
     if runs is None: return {c.id: [] for c in claims}
     rows = filled_rows(tier, runs)
     return {c.id: [j.verdict for _, j in judged(c, rows)] for c in claims}
-
-
-def word(said: list[str]) -> str:
-    """The verdict that comparisons share; 'partly' that verdict if the others have too little data; 'mixed' if they differ; 'not tried' for none."""
-    decided = {v for v in said if v != TOO_LITTLE}
-    if not decided: return TOO_LITTLE if said else NOT_TRIED
-    if len(decided) > 1: return MIXED
-    return ('partly ' if TOO_LITTLE in said else '') + decided.pop()
 
 
 def named(claim: Claim) -> str:

@@ -130,11 +130,11 @@ def test_the_papers_side_has_the_epochs_and_steps_of_the_papers_own_runs():
     assert there['runs'].startswith(f'{len(full)},') and 'not known' in there['computing time']
 
 
-def test_verdicts_that_differ_are_counted_as_mixed():
+def test_verdicts_are_counted_by_their_words():
     import pandas as pd
-    said = ['reproduced in mini', 'not reproduced in mini', 'reproduced 1 of 3, too little data 2 of 3 in mini', 'not tried in mini', 'reproduced in mini', 'contradicted']
+    said = ['reproduced in mini', 'not reproduced in mini', 'partly reproduced in mini (1 reproduced, 2 too little data)', 'not tried in mini', 'reproduced in mini', 'contradicted']
     assert report.outcome(pd.DataFrame({'paper': ['A']*5 + ['B'], 'tier mini': said})) == {
-        'claims, A': '2 reproduced, 1 not reproduced, 1 mixed, 1 not tried', 'claims, B': '1 contradicted'}
+        'claims, A': '2 reproduced, 1 partly reproduced, 1 not reproduced, 1 not tried', 'claims, B': '1 contradicted'}
 
 
 # The best beyond the noise
