@@ -96,7 +96,9 @@ def sheet(filled, panel, draw, *, tier: str, title: str, x: str, y: str, says: s
             ax.set(xlabel=x, ylabel=y)
             ax.set_title(heading(name, rows, seen), loc='left')
             if settings(rows): draw(ax, rows)
-            else: ax.text(.5, .5, 'not run', transform=ax.transAxes, ha='center')
+            else:
+                ax.text(.5, .5, 'not run', transform=ax.transAxes, ha='center')
+                ax.set(xticks=[], yticks=[])
         for ax in list(axes): ax.axis('off')
         finish(fig, f'{title} · tier {tier}', ' '.join([says, f'Runs: {seeds(filled)}.', *notes]), settings(filled))
     return fig
@@ -125,7 +127,7 @@ def draw_line(ax, rows, of, name: str, look: dict):
     x, mean, sd = spread_of(rows, of)
     few = len(x) <= 12
     ax.plot(x, mean, color=look['color'], ls=look['dash'], marker=look['marker'], markevery=1 if few else len(x) // 8, label=name)
-    ax.fill_between(x, (mean - sd).clip(0), (mean + sd).clip(max=100), color=look['color'], alpha=.15, lw=0)
+    ax.fill_between(x, (mean - sd).clip(0), (mean + sd).clip(max=100), fc=(look['color'], .15), ec=(look['color'], .6), lw=.4)   # the edge shows in grey
     if few: ax.set_xticks(x)
 
 def lines(filled, of, *, panel='dataset', line='method', says='', **frame) -> Drawing:
@@ -265,15 +267,16 @@ def sample(record, points: int, classes: int) -> np.ndarray:
 # %% ../nbs/42_figures.ipynb #5aa90c2c
 def feature_figure(filled, tier: str, title: str, notes=(), panel=('dataset', 'method'), points: int = 300, classes: int = 10) -> Drawing:
     "t-SNE maps of the time-averaged penultimate features, one panel a row: the smallest seed that kept them (TKS, figure 5)."
+    first = [(row, sorted(records, key=lambda r: (r.features is None, r.config['seed']))[:1]) for row, records in filled]
     def draw(ax, rows):
         kept = [r for _, records in rows for r in records if r.features is not None]
         ax.set(xticks=[], yticks=[])
         if not kept: return ax.text(.5, .5, 'features not kept', transform=ax.transAxes, ha='center')
-        record = min(kept, key=lambda r: r.config['seed'])
+        record, = kept[:1]
         index = sample(record, points, classes)
         flat, label = embed(record.features[index]), featured(record)[index]
         for c in range(classes):
             ax.scatter(*flat[label == c].T, s=20, lw=.3, color=INKS[c % len(INKS)], marker=f'${c}$')
-    return sheet(filled, panel, draw, tier=tier, title=title, notes=notes, x='t-SNE axis 1 (no unit)', y='t-SNE axis 2 (no unit)',
+    return sheet(first, panel, draw, tier=tier, title=title, notes=notes, x='t-SNE axis 1 (no unit)', y='t-SNE axis 2 (no unit)',
                  says=f'Each digit is a test image and names its category; at most {points} images of {classes} categories. '
                       'Drawn is the smallest seed.')
