@@ -237,7 +237,7 @@ def test_peers_that_are_not_installed_are_named_in_a_line(cli, settled, monkeypa
 
 
 @pytest.mark.parametrize('args, said', [
-    (['neuron'], "unknown race 'neuron' (choose from neurons, training, inference, memory, data, growth)"),
+    (['neuron'], "unknown race 'neuron' (choose from neurons, training, inference, memory, objectives, data, growth)"),
     (['--repeats', '0'], '--repeats is 0 (choose 1 or more)'),
     (['--threads', '0'], 'choose 1 or more'),
     (['data', '--device', 'abacus'], "device 'abacus'"),

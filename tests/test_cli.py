@@ -96,7 +96,7 @@ def test_of_several_processes_one_tells_what_is_wrong(cli, monkeypatch):
     (['show', 'tks-table3-cifar10-resnet-tks'], f'did you mean {NAME}?'),
     (['list', 'tks-table33'], 'did you mean tks-table3?'),
     (['reproduce', '--only', 'tks-table9'], 'unknown table or figure'),
-    (['reproduce', '--tier', 'huge'], "unknown tier 'huge' (choose from mini, small, paper)"),
+    (['reproduce', '--tier', 'huge'], "unknown tier 'huge' (choose from mini, small, short, paper)"),
     (['reproduce', '--workers', '0'], 'choose 1 or more'),
     (['reproduce', '--fast'], '--help'),
     (['produce'], 'invalid choice'),
