@@ -6,7 +6,7 @@
 __all__ = ['OWN_MEASURES', 'SUMMARY', 'ABLATION', 'IN_ABLATION', 'ENOF_CLAIMS', 'TABLE3', 'MOMENTS', 'TKS_CLAIMS', 'OURS',
            'CLAIMS', 'MIXED', 'NOT_TRIED', 'slope', 'worst_drop', 'disagreement', 'error_correlation', 'Claim', 'over',
            'Comparison', 'measure_of', 'comparisons', 'paper_gap', 'filled_rows', 'judged', 'word', 'in_words',
-           'claim_table', 'verdicts']
+           'between', 'claim_table', 'verdicts']
 
 # %% ../nbs/44_claims.ipynb #1bf0d739
 from collections.abc import Callable
@@ -192,6 +192,8 @@ def in_words(verdicts, tier: str) -> str:
     said = ', '.join(f'{n} {v}' for v, n in counts.items())
     return word(verdicts) + ('' if tier == 'paper' else f' in {tier}') + (f' ({said})' if len(counts) > 1 else '')
 
+def between(low: float, high: float, digits: str) -> str: return '–' if np.isnan(low) else f'{low:{digits}} to {high:{digits}}'
+
 def claim_table(tier: Tier, runs, claims=CLAIMS) -> pd.DataFrame:
     "One line a comparison of the `claims`, judged from the finished `runs` of `tier`; all cells are text."
     rows, lines = filled_rows(tier, runs), []
@@ -200,7 +202,7 @@ def claim_table(tier: Tier, runs, claims=CLAIMS) -> pd.DataFrame:
         d, both = f'+.{m.digits}f', judged(claim, rows)
         for c, j in both:
             lines.append({'claim': claim.id, 'compared': c.what, 'rows': c.rows, 'measure': m.title, 'n': str(j.n), 'effect': f'{j.mean:{d}}',
-                          'interval': f'{j.low:{d}} to {j.high:{d}}', 'level': f'{1 - j.level:.1%}', 'bootstrap': f'{j.boot_low:{d}} to {j.boot_high:{d}}', 'p': f'{j.p:.2g}',
+                          'interval': between(j.low, j.high, d), 'level': f'{1 - j.level:.1%}', 'bootstrap': between(j.boot_low, j.boot_high, d), 'p': f'{j.p:.2g}',
                           'P(A > B)': f'{j.above:.2f}', "paper's gap": f'{c.gap:.{m.digits}f}' + ('' if c.printed else ' (ours)'), 'power': f'{j.power:.2f}', 'verdict': f'{j.verdict} in {tier.name}' if tier.name != 'paper' else j.verdict})
         if not both: lines.append({'claim': claim.id, 'verdict': in_words([], tier.name)})
     return pd.DataFrame(lines).fillna('–').set_index(['claim', 'compared', 'rows'] if any('compared' in l for l in lines) else ['claim'])
