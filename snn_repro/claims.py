@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OWN_MEASURES', 'SUMMARY', 'ABLATION', 'IN_ABLATION', 'ENOF_CLAIMS', 'TABLE3', 'MOMENTS', 'TKS_CLAIMS', 'OURS',
-           'CLAIMS', 'MIXED', 'NOT_TRIED', 'slope', 'worst_drop', 'disagreement', 'error_correlation', 'Claim', 'over',
-           'Comparison', 'measure_of', 'comparisons', 'paper_gap', 'filled_rows', 'judged', 'word', 'in_words',
+           'CLAIMS', 'SEEDS', 'MIXED', 'NOT_TRIED', 'slope', 'worst_drop', 'disagreement', 'error_correlation', 'Claim',
+           'over', 'Comparison', 'measure_of', 'comparisons', 'paper_gap', 'filled_rows', 'judged', 'word', 'in_words',
            'between', 'claim_table', 'verdicts']
 
 # %% ../nbs/44_claims.ipynb #1bf0d739
@@ -173,9 +173,11 @@ def filled_rows(tier: Tier, runs) -> Callable:
     def of(id): return fill(by_id[id], tier, runs)
     return of
 
-def judged(claim: Claim, rows: Callable) -> list[tuple[Comparison, Judged]]:
-    "The comparisons of `claim`, with `rows` of `filled_rows`, and what the rule says of each; empty if nothing was run."
-    found = comparisons(claim, rows(claim.exhibit))
+SEEDS = 5   # fewer pairs are shown in tables and judged nowhere, unless the tier has no more
+
+def judged(claim: Claim, rows: Callable, least: int = SEEDS) -> list[tuple[Comparison, Judged]]:
+    "The comparisons of `claim` with `least` seeds or more, `rows` from `filled_rows`, and what the rule says of each; empty if there are none."
+    found = [c for c in comparisons(claim, rows(claim.exhibit)) if len(c.differences) >= least]
     return list(zip(found, judge([c.differences for c in found], [c.gap for c in found]))) if found else []
 
 MIXED, NOT_TRIED = 'mixed', 'not tried'
@@ -199,7 +201,7 @@ def claim_table(tier: Tier, runs, claims=CLAIMS) -> pd.DataFrame:
     rows, lines = filled_rows(tier, runs), []
     for claim in claims:
         m = measure_of(claim)
-        d, both = f'+.{m.digits}f', judged(claim, rows)
+        d, both = f'+.{m.digits}f', judged(claim, rows, min(SEEDS, tier.seeds))
         for c, j in both:
             lines.append({'claim': claim.id, 'compared': c.what, 'rows': c.rows, 'measure': m.title, 'n': str(j.n), 'effect': f'{j.mean:{d}}',
                           'interval': between(j.low, j.high, d), 'level': f'{1 - j.level:.1%}', 'bootstrap': between(j.boot_low, j.boot_high, d), 'p': f'{j.p:.2g}',
@@ -210,5 +212,5 @@ def claim_table(tier: Tier, runs, claims=CLAIMS) -> pd.DataFrame:
 def verdicts(tier: Tier, runs, claims=CLAIMS) -> pd.DataFrame:
     "One line a claim: the paper, where, what it says, and the verdict of `tier` in words."
     rows = filled_rows(tier, runs)
-    said = {c.id: in_words([j.verdict for _, j in judged(c, rows)], tier.name) for c in claims}
+    said = {c.id: in_words([j.verdict for _, j in judged(c, rows, min(SEEDS, tier.seeds))], tier.name) for c in claims}
     return pd.DataFrame([{'claim': c.id, 'paper': c.paper, 'says': c.says, 'where': c.where, f'tier {tier.name}': said[c.id]} for c in claims]).set_index('claim')
