@@ -155,7 +155,7 @@ def pack(records, path, features=()) -> Path:
     line = lambda r: json.dumps({'id': r.id, 'config': r.config, 'env': r.env, 'metrics': r.metrics, 'history': r.history.to_csv(index=False)})
     write(path/'records.jsonl', ''.join(line(r) + '\n' for r in records))
     write(path/'outcomes.npz', _npz({f'{r.id}/{k}': v for r in records for k, v in r.outcomes.items()}))
-    write(path/'features.npz', _npz({r.id: r.features for r in records if r.id in set(features)}))
+    write(path/'features.npz', _npz({r.id: r.features for r in records if r.id in set(features) and r.features is not None}))
     seal(path, SCHEMA)
     return path
 
