@@ -63,7 +63,7 @@ OWN_MEASURES = dict(
 # %% ../nbs/44_claims.ipynb #aca60635
 class Claim(NamedTuple):
     """What a `paper` says, and `where`. `says`: in our words; `exhibit` and `measure`: where to look; `sides`: tuples (plus, minus) of labels; `within`: labels
-    that must agree; `only`: labels that the rows must have; `more`: whether the paper claims more, or less; `gap`: its effect, in the measure's unit, where
+    that must agree; `more`: whether the paper claims more, or less; `gap`: its effect, in the measure's unit, where
     the rows print none; `note`: our reading."""
     id: str
     paper: str
@@ -73,7 +73,6 @@ class Claim(NamedTuple):
     measure: str
     sides: tuple
     within: tuple = ()
-    only: dict = {}
     more: bool = True
     gap: float = 1.
     note: str = ''
@@ -143,7 +142,7 @@ def comparisons(claim: Claim, filled) -> list[Comparison]:
     found, sign, m = {}, 1 if claim.more else -1, measure_of(claim)
     for plus, minus in claim.sides:
         for row, _ in filled:
-            if not (plus[0] | claim.only).items() <= row.labels.items(): continue
+            if not plus[0].items() <= row.labels.items(): continue
             parts = [[reference(filled, row, labels, claim.within) for labels in part] for part in (plus, minus)]
             if not all(f and f[1] for part in parts for f in part): continue
             values = [[by_seed(f[1], m) for f in part] for part in parts]
@@ -196,6 +195,7 @@ def in_words(verdicts, tier: str) -> str:
 
 def between(low: float, high: float, digits: str) -> str: return '–' if np.isnan(low) else f'{low:{digits}} to {high:{digits}}'
 
+# %% ../nbs/44_claims.ipynb #e445206a
 def claim_table(tier: Tier, runs, claims=CLAIMS) -> pd.DataFrame:
     "One line a comparison of the `claims`, judged from the finished `runs` of `tier`; all cells are text."
     rows, lines = filled_rows(tier, runs), []

@@ -16,6 +16,7 @@ import torch
 from .data import Data, Source, Split
 from .draws import stream
 from .event_camera import bin_frames, saccades, simulate, threshold_map
+from .events import check_camera
 from .images import Images
 from .spec import check
 
@@ -46,12 +47,7 @@ class EventImages(Data):
     noise: float = 0.005
     clip: int = 8
 
-    def __post_init__(self):
-        for name in ('amplitude', 'jitter', 'threshold_spread', 'noise'):
-            check(getattr(self, name) >= 0, f'{name} is {getattr(self, name)}', 'EventImages', 'choose 0 or more')
-        for name in ('threshold', 'offset', 'steps', 'clip'):
-            check(getattr(self, name) > 0, f'{name} is {getattr(self, name)}', 'EventImages', 'choose more than 0')
-        check(self.clip <= 255, f'clip is {self.clip}', 'EventImages', 'choose at most 255, since counts are stored as bytes')
+    def __post_init__(self): check_camera(self)
 
     def load(self, root: Path | None, seed: int, T: int) -> Split:
         "The recordings of this seed in `T` frames (1 … `steps`). Raises `UserError` as the photographs do, for too many frames, or for files too large for memory."

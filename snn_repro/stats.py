@@ -109,6 +109,7 @@ def power(gap: float, sd: float, n: int, level: float) -> float:
     if sd == 0: return 1.
     return float(ncf.sf(f.isf(level, 1, n - 1), 1, n - 1, n*(gap/sd)**2))
 
+# %% ../nbs/40_stats.ipynb #a725f6b6
 def rule(low: float, high: float, gap: float) -> str:
     "The verdict for a corrected interval from `low` to `high`, where the paper's gap is `gap`; an interval that is not known decides nothing."
     if low > 0: return REPRODUCED
