@@ -20,7 +20,7 @@ from .tables import Row
 # %% ../nbs/42b_catalogue.ipynb #263d9eac
 class Exhibit(NamedTuple):
     """A table or figure. `rows` in the paper's terms; `draw(filled, tier)` gives a DataFrame or a Figure, where `filled` is a list of
-    `(row, records)`. `seeds`: how many paired seeds it asks for. `features`: it draws the features of seed 0."""
+    `(row, records)`. `seeds`: how many paired seeds it asks for. `needs`: the large part of its records that it draws, 'features' or 'sure'."""
     id: str
     title: str
     source: str
@@ -28,7 +28,7 @@ class Exhibit(NamedTuple):
     draw: Callable
     caption: str = ''
     seeds: int = 8
-    features: bool = False
+    needs: str = ''
 
 class Draw(NamedTuple):
     "How an exhibit is drawn, as plain data: `kind` is 'table' (chapter 41) or the name of a figure of chapter 42, `how` its arguments."

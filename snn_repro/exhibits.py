@@ -185,7 +185,7 @@ TKS_FIGURES = (
             draw_figure('category_figure', 'Categories at the first step', 'In the paper several categories drop with the baseline, none with TKS.')),
     Exhibit('tks-fig5', 'TKS figure 5: t-SNE of the features', 'TKS, section 5.5',
             tuple(r for d, a in (('CIFAR100', 'ResNet19'), ('DVS-CIFAR10', 'VGG-SNN')) for r in method_rows(d, a, ('Baseline', 'TKS'))),
-            draw_figure('feature_figure', 'Penultimate features', 'A map shows neighbourhoods; distances between clusters mean little.'), features=True),
+            draw_figure('feature_figure', 'Penultimate features', 'A map shows neighbourhoods; distances between clusters mean little.'), needs='features'),
     Exhibit('tks-fig-risk-coverage', 'TKS table 3: the curves behind AURC', 'TKS, section 5.1',
             tuple(r for d, a in (('CIFAR10', 'ResNet19'), ('DVS-CIFAR10', 'VGG-SNN')) for r in method_rows(d, a, ('Baseline', 'LS', 'TET', 'TKS'))),
             draw_figure('risk_figure', 'Risk and coverage')))
@@ -204,7 +204,7 @@ def energy_rows() -> list[Row]:
 
 OUR_FIGURES = (
     Exhibit('anytime', 'Ours: stopping when sure', 'ours; the practical point of TKS, section 4.3', tuple(anytime_rows()),
-            draw_figure('anytime_figure', 'Stopping when sure', 'Neither paper has this figure. TKS (text): our control.')),
+            draw_figure('anytime_figure', 'Stopping when sure', 'Neither paper has this figure. TKS (text): our control.'), needs='sure'),
     Exhibit('energy', 'Ours: energy of an inference', 'ours; EnOF\'s summary calls RepAct\'s extra work small', tuple(energy_rows()),
             draw_figure('energy_figure', 'Energy of an inference', 'Neither paper has this figure.')))
 
@@ -247,8 +247,8 @@ def pack_runs(exhibits, tier: Tier, runs, path):
     from snn_repro.runs import Runs, pack
     loose = Runs(runs)
     records = [r for e in plan(exhibits, tier) if (r := loose.get(e))]
-    drawn = [e.id for x in exhibits if x.features for row in x.rows if (e := scaled_to(tier, row))]
-    return pack(records, path, features=drawn)
+    def drawing(part): return plan([x for x in exhibits if x.needs == part], tier)
+    return pack(records, path, features={e.id for e in drawing('features') if e.seed == 0}, sure={e.id for e in drawing('sure')})
 
 # %% ../nbs/43_exhibits.ipynb #6d8bfbd3
 def parts(v):

@@ -87,7 +87,7 @@ def check_plain(config, env, metrics, where):
 
 # %% ../nbs/32_runs.ipynb #17b767e1
 COUNTS, SCORES = ('label', 'step', 'prefix', 'rank'), ('max_logit', 'max_softmax')
-LATER = ('sure',)   # records that were packed before these were kept lack them
+LATER = ('sure',)   # packed records may lack them
 
 def check_part(name: str, value):
     "Raise `UserError` unless a record's `history`, `outcomes` or `features` are sound; returns them."
@@ -149,13 +149,13 @@ class Runs:
         yield from filter(None, map(self.find, ids))
 
 # %% ../nbs/32_runs.ipynb #9078d318
-def pack(records, path, features=()) -> Path:
-    "Write `records` as a packed folder; `features` lists the ids whose features are kept. Arrays are stored without pickle."
+def pack(records, path, features=(), sure=()) -> Path:
+    "Write `records` as a packed folder; `features` and `sure` list the ids whose features, and whose `sure`, are kept. Arrays are stored without pickle."
     path = make_folder(path)
     line = lambda r: json.dumps({'id': r.id, 'config': r.config, 'env': r.env, 'metrics': r.metrics, 'history': r.history.to_csv(index=False)})
     write(path/'records.jsonl', ''.join(line(r) + '\n' for r in records))
-    write(path/'outcomes.npz', _npz({f'{r.id}/{k}': v for r in records for k, v in r.outcomes.items()}))
-    write(path/'features.npz', _npz({r.id: r.features for r in records if r.id in set(features) and r.features is not None}))
+    write(path/'outcomes.npz', _npz({f'{r.id}/{k}': v for r in records for k, v in r.outcomes.items() if k not in LATER or r.id in sure}))
+    write(path/'features.npz', _npz({r.id: r.features for r in records if r.id in features and r.features is not None}))
     seal(path, SCHEMA)
     return path
 

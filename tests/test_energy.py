@@ -126,7 +126,7 @@ def test_outcomes_of_old_packed_records_are_read(run, tmp_path):
     assert check_part('outcomes', old) is old and 'sure' in open_run(run[1] / run[0].id).outcomes
     for bad in (run[0].outcomes['sure'][:-1], run[0].outcomes['sure'].astype('f4'), run[0].outcomes['sure'].astype('u2')):
         with pytest.raises(UserError): check_part('outcomes', old | {'sure': bad})
-    packed = Runs(pack([run[0]], tmp_path / 'packed')).find(run[0].id)
+    packed = Runs(pack([run[0]], tmp_path / 'packed', sure=[run[0].id])).find(run[0].id)
     assert (packed.outcomes['sure'] == run[0].outcomes['sure']).all()
 
 
