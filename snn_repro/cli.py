@@ -12,6 +12,7 @@ def reproduce(a):
     from snn_repro.experiments import find_tier
     from snn_repro.launch import launch
     from snn_repro.ledger import enter_pack
+    from snn_repro.report import write_report
     at_least_one(a, 'workers')
     exhibits, tier, out = find(a.only), find_tier(a.tier), a.out or Path('runs')/a.tier
     experiments, cluster = plan(exhibits, tier), a.partition or a.sbatch or a.nodes > 1
@@ -22,7 +23,7 @@ def reproduce(a):
         if a.dry_run: return
     else: failures = launch(experiments, out, runtime(a), a.workers)
     if a.pack: enter_pack(pack_runs(exhibits, tier, out, a.pack), tier.name)
-    page(exhibits, tier, [out], out/'report' if a.out else Path('reports')/a.tier)
+    write_report(exhibits, tier, [out], out/'report' if a.out else Path('reports')/a.tier, columns())
     for f in failures: print(f'failed: {f.id}: {f.reason}', file=sys.stderr)
     check(not failures, f'{len(failures)} of the runs failed', remedy='what finished is kept: mend the cause and start the same command again')
 
@@ -55,17 +56,12 @@ def plan_(a):
     print(estimate(find(a.id), find_tier(a.tier), a.out or Path('runs')/a.tier, a.root, a.device, a.steps, a.devices, a.set, columns()))
 
 
-def page(exhibits, tier, folders, out: Path):
-    from snn_repro.report import write_report
-    print(f'\nReport: {write_report(exhibits, tier, folders, out, width=columns())}')
-
-
 def report(a):
     "print every table and write the report from finished runs"
     from snn_repro.catalogue import find, find_tier
-    from snn_repro.report import folders_of
+    from snn_repro.report import folders_of, write_report
     tier = find_tier(a.tier)
-    page(find(a.only), tier, folders_of(a.runs, tier), a.out or Path('reports')/a.tier)
+    write_report(find(a.only), tier, folders_of(a.runs, tier), a.out or Path('reports')/a.tier, columns())
 
 
 def verify(a):
@@ -96,9 +92,7 @@ def show(a):
     from snn_repro.exhibits import as_variant
     from snn_repro.sources import as_text, sources
     row, e = chosen(a)
-    if a.diff:
-        changes = diff(e, as_variant(e, a.diff))
-        return print('\n'.join(f'{k:32} {v} -> {w}' for k, (v, w) in changes.items()))
+    if a.diff: return print('\n'.join(f'{k:32} {v} -> {w}' for k, (v, w) in diff(e, as_variant(e, a.diff)).items()))
     said = row and sources(e, row, 'as asked for' if a.tier == 'paper' else f'ours: tier {a.tier}, or as asked for')
     print(e.id, as_text(e, said, columns()), sep='\n')
     if e.teacher: print(f'teacher: {e.teacher.id}')
@@ -129,10 +123,17 @@ def bench(a):
     except KeyboardInterrupt: sys.exit(130)
 
 
+def sprint(a):
+    "the seconds that an experiment takes to an accuracy: several seeds, every run counted"
+    from snn_repro.sprint import write_sprint
+    at_least_one(a, 'seeds')
+    write_sprint(chosen(a)[1], a.goal, a.seeds, a.out or Path('runs/sprint'), runtime(a, bar=True), a.json, columns())
+
+
 def main(argv=None) -> int:
     warnings.showwarning = lambda message, *_, **__: print(f'snn-repro: {message}', file=sys.stderr)
     try:
-        a = parser(reproduce, work_, status, compare, plan_, list_, show, run, data, report, verify, bench).parse_args(argv)
+        a = parser(reproduce, work_, status, compare, plan_, list_, show, run, data, report, verify, bench, sprint).parse_args(argv)
         a.do(a)
         return 0
     except (UserError, MemoryError) as e:

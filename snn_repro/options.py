@@ -27,6 +27,7 @@ RUNS = folder('--runs', 'folders of runs, side by side (default: runs/TIER, or e
 EDITS = option('--set', action='append', default=[], metavar='KEY=VALUE', help='change a value, e.g. recipe.epochs=5 or objective.0.peak=0.5')
 CHANGES = (number('--seed', 'default 0', metavar='SEED'), EDITS,
            option('--variant', metavar='NAME', help='paper: as the text has it where the official code differs'))
+JSON = option('--json', type=Path, metavar='FILE', help='also write what was found, with versions and hardware, into this file')
 DEVICE = option('--device', default='cpu', help='cpu (default), cuda, …')
 MACHINE = (ROOT, DEVICE, number('--threads', 'threads of torch (default 1: the same bytes whatever the cores)', default=1),
            number('--checkpoint', 'seconds from one checkpoint to the next (default 300)', float, 'S', default=300),
@@ -58,10 +59,13 @@ VERBS = {
              number('--frames', 'prepare: frames a recording (default 10)', default=10, metavar='T')),
     'report': (TIER, ONLY, RUNS, folder('--out', 'folder of the page (default: reports/TIER)')),
     'verify': (folder('dir', 'folder of packed records, or of runs (default: results)', nargs='?', default=Path('results')),),
-    'bench': (option('race', nargs='*', metavar='RACE', help='neurons, training, inference, memory, objectives, data, growth, or the id of one race (default: all but growth)'),
+    'bench': (option('race', nargs='*', metavar='RACE', help='neurons, training, inference, memory, objectives, data, growth, gpu, or the id of one race (default: all but growth and gpu)'),
               DEVICE, option('--peers', action='store_true', help='also Norse, snnTorch and sinabs, where they are installed'),
               number('--threads', 'threads of torch (default 2)', default=2), number('--repeats', 'rounds of each race (default 9)', default=9),
-              option('--json', type=Path, metavar='FILE', help='also write the rows, with versions and hardware, into this file')),
+              JSON),
+    'sprint': (option('experiment', nargs='?', metavar='EXPERIMENT', default='tks-table3-cifar10-resnet19-baseline', help='a name that `list ID` prints, or a config.json'),
+               option('--tier', default='short', help='mini, small, short (default) or paper'), EDITS, folder('--out', 'folder of the runs (default: runs/sprint)'), *MACHINE,
+               number('--goal', 'top-1 in per cent (default 94)', float, 'PERCENT', default=94), number('--seeds', 'runs, one a seed (default 5)', default=5), JSON),
 }
 
 
@@ -79,7 +83,7 @@ def runtime(a, bar: bool = False):
 def chosen(a):
     from snn_repro.exhibits import asked
     from snn_repro.experiments import find_tier
-    return asked(a.experiment, find_tier(a.tier), a.variant, a.set, a.seed)
+    return asked(a.experiment, find_tier(a.tier), getattr(a, 'variant', None), a.set, getattr(a, 'seed', None))
 
 
 def columns() -> int: return shutil.get_terminal_size((100, 24)).columns

@@ -44,7 +44,7 @@ def folders_of(runs, tier: Tier) -> list[Path]:
 
 def write_report(exhibits, tier: Tier, folders, folder, width: int = 100) -> Path:
     """Print claims and tables of `exhibits` and write `folder/index.html`, both from nothing but the records under `folders`, which stand side by
-    side where there are several. Returns the page's path."""
+    side where there are several. Prints and returns the page's path."""
     sources, known = {str(f): Runs(f) for f in folders}, find_tier(tier.name)   # `tier` may be that of chapter 31, whose scale takes experiments
     wanted = plan(listed(exhibits), known)
     for name, runs in sources.items():
@@ -67,6 +67,7 @@ def write_report(exhibits, tier: Tier, folders, folder, width: int = 100) -> Pat
 {''.join(sections)}</html>"""
     path = make_folder(folder)/'index.html'
     write(path, page)
+    print(f'\nReport: {path}')
     return path
 
 
@@ -118,7 +119,7 @@ def parts_of(exhibits, said) -> dict:
 def effort(records) -> dict:
     "What the `records` took: their number, seeds, epochs, steps, time, hardware and software, in words."
     seconds = sum(r.env['seconds'] for r in records)
-    hardware = sorted({f'{r.env["hardware"]["cpu"]}, {r.env["hardware"]["cores"]} cores, {r.env["device"]}' for r in records})
+    hardware = sorted({', '.join(filter(None, (h['cpu'], f'{h["cores"]} cores', h.get('gpu'), r.env['device']))) for r in records for h in [r.env['hardware']]})
     version = sorted({f'snn-repro {r.env["versions"]["snn-repro"]}, torch {r.env["versions"]["torch"]}, Python {r.env["versions"]["python"]}' for r in records})
     seeds = sorted({r.seed for r in records})
     one_core = all(r.env['device'] == 'cpu' and r.env.get('threads') == 1 for r in records)

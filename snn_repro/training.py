@@ -102,8 +102,8 @@ def trial(e: Experiment, steps: int, runtime: Runtime = Runtime()) -> pd.DataFra
 
 # %% ../nbs/33_training.ipynb #6e8b18ef
 @lru_cache(maxsize=None)
-def surroundings() -> dict:
-    "Versions, hardware, and the commit of the library if it runs from a checkout."
+def surroundings(device: str = 'cpu') -> dict:
+    "Versions, hardware (the name of a CUDA device too), and the commit of the library if it runs from a checkout."
     import importlib.metadata as meta, os
     def git(*a):
         r = subprocess.run(['git', '-C', str(Path(sys.modules['snn_repro'].__file__).parent), *a], capture_output=True, text=True)
@@ -112,7 +112,8 @@ def surroundings() -> dict:
     return {'schema': SCHEMA, 'versions': {p: meta.version(p) for p in ('torch', 'numpy', 'spikingjelly', 'scikit-learn')} |
             {'python': platform.python_version(), 'snn-repro': sys.modules['snn_repro'].__version__},
             'commit': git('rev-parse', '--short=12', 'HEAD'), 'dirty': bool(git('status', '--porcelain', '--', '.')),
-            'hardware': {'cpu': cpu, 'instructions': torch.backends.cpu.get_cpu_capability(), 'cores': os.cpu_count(), 'system': platform.system()}}
+            'hardware': {'cpu': cpu, 'instructions': torch.backends.cpu.get_cpu_capability(), 'cores': os.cpu_count(), 'system': platform.system()} |
+                        ({'gpu': torch.cuda.get_device_name(device)} if device.startswith('cuda') else {})}
 
 def _lines(path): return Path(path).read_text().splitlines() if Path(path).exists() else []
 
@@ -210,13 +211,13 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda
             log(row)
             at.history.append(row)
             at.epoch, at.sums = epoch + 1, Sums()
-    kept = spaced(len(result['labels']))
+    seconds, kept = round(at.seconds, 2), spaced(len(result['labels']))
     apart = separation(result['features'][kept], result['labels'][kept])
     metrics = summary(outcomes(result['logits'], result['labels'])) | apart | {'firing_rate': result['rates'],
                'operations': count_trained(e, {k: v.cpu() for k, v in net.state_dict().items()}, split)}
     files = manifest(split)
     listed = {'manifest': hashlib.sha256(files.encode()).hexdigest()} if files else {}
-    env = surroundings() | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': us.device, 'processes': us.size, 'fused': fused, 'seconds': round(at.seconds, 2)}
+    env = surroundings(us.device) | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': us.device, 'processes': us.size, 'fused': fused, 'seconds': seconds}
     weights = {k: v.cpu().numpy() for k, v in net.state_dict().items()}
     us.first(lambda: still() or save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), result['logits'], result['labels'], result['features'][kept],
                               metrics, weights, files) and drop_checkpoints(folder))

@@ -7,12 +7,12 @@ import pytest
 import torch
 from spikingjelly.activation_based import neuron
 
-from snn_repro import bench as benches, race as races, work
+from snn_repro import bench as benches, gpu, race as races, work
 from snn_repro.bench import RESNET19, RESNET20, SEW, VGG, Contender, Heat, data, inference, memory, memory_lif, neurons, peaks, programme, training
 from snn_repro.models.resnet20 import ThinResNet20
 from snn_repro.models.sew import ThinSEWResNet18
 from snn_repro.neurons import ENOF_LIF, LIFNode, TET_LIF, TKS_LIF, lif
-from snn_repro.peers import PEERS, SpikingJellyNet, fresh, memory_optimised
+from snn_repro.peers import PEERS, SpikingJellyNet, fresh, memory_optimised, spikingjelly_triangle
 from snn_repro.race import How, Row, alone, kept, peak, race, rows
 from snn_repro.spec import UserError
 
@@ -81,6 +81,13 @@ def test_other_libraries_neurons_send_the_same_spikes(name, p):
     spikes = layer(y)   # a second clip starts at rest too
     spikes.sum().backward()
     assert torch.equal(turn(spikes), lif(x, p)) and y.grad.any()
+
+
+@pytest.mark.parametrize('p', (TKS_LIF, TET_LIF), ids=('TKS', 'TET'))
+def test_the_triangle_of_spikingjelly_has_our_gradient(p):
+    x = torch.randn(6, 3, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    ours, theirs = (torch.autograd.grad((layer(x)*x).sum(), x)[0] for layer in (lambda x: lif(x, p), spikingjelly_triangle(p)))
+    assert ours.any() and torch.allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
 # the stopwatch
@@ -183,6 +190,33 @@ def test_the_programme_names_what_the_record_needs():
     assert len(convolutions) == 19 and [c.out_channels for c in convolutions[::6]] == [16, 16, 32, 64]
 
 
+class Recorded:
+    "In the place of SpikingJelly's graph, which wants a GPU."
+    def __init__(self, function, warmup_steps): self.function, self.calls = function, []
+    def __call__(self, *inputs):
+        self.calls.append(inputs)
+        return self.function(*inputs)
+
+
+def test_on_a_gpu_each_contender_runs_as_a_graph_too(monkeypatch):
+    from spikingjelly.activation_based import _cuda_graph
+    monkeypatch.setattr(_cuda_graph, 'StaticCudaGraph', Recorded)
+    x, seen = torch.ones(2), []
+    found = gpu.with_graphs({'a': seen.append, 'b': lambda x: x + 1}, How(device='cuda:0'), x)
+    assert [*found] == ['a', 'b', 'a-graph', 'b-graph'] and torch.equal(found['b-graph'](), x + 1) and found['b-graph'].func.calls == [(x,)]
+    found['a'](), found['a-graph']()
+    assert len(seen) == 2 and all(s is x for s in seen) and [*gpu.with_graphs({'a': seen.append}, QUICK, x)] == ['a']
+
+
+def test_the_races_of_a_gpu_give_their_rows_in_small():
+    layers = gpu.nodes('n', (4, 8, 64), QUICK)
+    nets = gpu.steps('s', gpu.Task(ThinSEWResNet18(channels=(16, 32), depths=(1, 1)), (3, 16, 16), 3, 4), QUICK, precision='float32')
+    assert [r.against for r in layers] == ['spikingjelly', 'spikingjelly-compiled'] and [r.against for r in nets] == ['bits', 'spikingjelly-triangle', 'spikingjelly-best', 'ann']
+    for r in nets: assert float(r.note.split()[1]) == pytest.approx(4e3/r.theirs, abs=.51) and float(r.note.split()[-1]) == pytest.approx(4e3/r.ours, abs=.51)
+    heats = {h.id: h for h in programme() if h.group == 'gpu'}
+    assert heats['gpu-lif-t4'].run.keywords['shape'] == (4, 64, 65536) and heats['gpu-sew18-t4'].run.keywords['task'][1:4] == ((3, 224, 224), 4, 112)
+
+
 # the verb
 
 @pytest.fixture
@@ -237,7 +271,8 @@ def test_peers_that_are_not_installed_are_named_in_a_line(cli, settled, monkeypa
 
 
 @pytest.mark.parametrize('args, said', [
-    (['neuron'], "unknown race 'neuron' (choose from neurons, training, inference, memory, objectives, data, growth)"),
+    (['neuron'], "unknown race 'neuron' (choose from neurons, training, inference, memory, objectives, data, growth, gpu)"),
+    (['gpu'], 'as large as a GPU (add --device cuda)'), (['gpu-lif-t4'], 'add --device cuda'),
     (['--repeats', '0'], '--repeats is 0 (choose 1 or more)'),
     (['--threads', '0'], 'choose 1 or more'),
     (['data', '--device', 'abacus'], "device 'abacus'"),
