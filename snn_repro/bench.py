@@ -29,7 +29,7 @@ from .gpu import gpu_heats
 from .neurons import LIF, TKS_LIF
 from .peers import PEERS, installed
 from .race import STATUS, Heat, How, Row, alone, kept, page, peak, race, record, rows
-from .spec import check
+from .spec import UserError, check
 from .training import check_device, threads
 from .watch import wrap
 
@@ -174,19 +174,23 @@ def chosen(names, device: str, heats: list[Heat]) -> tuple[list[Heat], list[str]
 
 
 def bench(names, how: How, heats: list[Heat] | None = None, tell: Callable[[list[Row]], None] = lambda rows: None) -> list[Row]:
-    "The rows of the races `names`; `tell` gets those of each group as soon as they are there. Raises `UserError` for a name or device that is not there."
+    """The rows of the races `names`; `tell` gets those of each group as soon as they are there, whatever happens then. Raises `UserError`
+    for a name or device that is not there, and where a GPU's memory does not do."""
     from torch._dynamo import config   # each shape of a net is a program of its own
     check_device(how.device)
     found, (todo, _) = [], chosen(names, how.device, heats or programme())
     with threads(how.threads), config.patch(recompile_limit=256, accumulated_recompile_limit=1024), tqdm(total=len(todo), unit='race', leave=False, disable=None) as bar:
         for group in dict.fromkeys(h.group for h in todo):
             mine = []
-            for h in (h for h in todo if h.group == group):
-                bar.set_description(h.id)
-                mine += h.run(h.id, how=how)
-                bar.update()
-            found += mine
-            tell(mine)
+            try:
+                for h in (h for h in todo if h.group == group):
+                    bar.set_description(h.id)
+                    mine += h.run(h.id, how=how)
+                    bar.update()
+            except torch.OutOfMemoryError as e: raise UserError("the GPU's memory is full", h.id, 'name other races') from e
+            finally:
+                found += mine
+                tell(mine)
     return found
 
 # %% ../nbs/48e_bench.ipynb #d8b1328d

@@ -191,30 +191,69 @@ def test_the_programme_names_what_the_record_needs():
 
 
 class Recorded:
-    "In the place of SpikingJelly's graph, which wants a GPU."
-    def __init__(self, function, warmup_steps): self.function, self.calls = function, []
+    "In the place of SpikingJelly's graph, which wants a GPU, with its three phases: warm up, record on copies, copy and replay."
+    def __init__(self, function, warmup_steps): self.function, self.calls, self.inputs = function, 0, None
     def __call__(self, *inputs):
-        self.calls.append(inputs)
-        return self.function(*inputs)
+        self.calls += 1
+        if self.calls == 1: return self.function(*inputs)
+        if self.calls == 2: self.inputs = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
+        for own, x in zip(self.inputs, inputs, strict=True): own.copy_(x)
+        return self.function(*self.inputs)
 
 
-def test_on_a_gpu_each_contender_runs_as_a_graph_too(monkeypatch):
+@pytest.fixture
+def on_gpu(monkeypatch):
+    "A `How` that says cuda where a device is asked for its kind, and the processor where work is done."
     from spikingjelly.activation_based import _cuda_graph
     monkeypatch.setattr(_cuda_graph, 'StaticCudaGraph', Recorded)
-    x, seen = torch.ones(2), []
-    found = gpu.with_graphs({'a': seen.append, 'b': lambda x: x + 1}, How(device='cuda:0'), x)
-    assert [*found] == ['a', 'b', 'a-graph', 'b-graph'] and torch.equal(found['b-graph'](), x + 1) and found['b-graph'].func.calls == [(x,)]
-    found['a'](), found['a-graph']()
-    assert len(seen) == 2 and all(s is x for s in seen) and [*gpu.with_graphs({'a': seen.append}, QUICK, x)] == ['a']
+    class Device(str):
+        def startswith(self, kind): return kind == 'cuda'
+    monkeypatch.setattr(gpu, 'able', lambda how: False)
+    monkeypatch.setattr(gpu, 'race', lambda runs, how: {n: [run() is None or 1. for _ in range(4)] for n, run in runs.items()})
+    return QUICK._replace(device=Device('cpu'))
+
+
+SMALL_SEW = gpu.Task(ThinSEWResNet18(channels=(16, 32), depths=(1, 1)), (3, 16, 16), 3, 4)
+
+def test_on_a_gpu_spikingjelly_runs_as_a_graph_too(on_gpu):
+    assert [r.against for r in gpu.nodes('n', (4, 8, 64), on_gpu)] == ['spikingjelly', 'spikingjelly-graph']
+    assert [r.against for r in gpu.steps('s', SMALL_SEW, on_gpu, precision='float32')] == ['bits', 'spikingjelly-triangle', 'ann', 'spikingjelly-graph']
+
+
+def test_a_replayed_step_trains_on_the_copied_images(on_gpu):
+    plain, graph = (Contender('spikingjelly-triangle', SMALL_SEW, 'cpu') for _ in range(2))
+    def step(x):
+        graph.x = x
+        graph.step()
+    run = gpu.replayed(step, graph.x)
+    for _ in range(4): plain.step(), run()
+    assert graph.x is run.func.inputs[0] and all(torch.equal(p, q) for p, q in zip(plain.net.parameters(), graph.net.parameters(), strict=True))
 
 
 def test_the_races_of_a_gpu_give_their_rows_in_small():
-    layers = gpu.nodes('n', (4, 8, 64), QUICK)
-    nets = gpu.steps('s', gpu.Task(ThinSEWResNet18(channels=(16, 32), depths=(1, 1)), (3, 16, 16), 3, 4), QUICK, precision='float32')
-    assert [r.against for r in layers] == ['spikingjelly', 'spikingjelly-compiled'] and [r.against for r in nets] == ['bits', 'spikingjelly-triangle', 'spikingjelly-best', 'ann']
+    layers, nets = gpu.nodes('n', (4, 8, 64), QUICK), gpu.steps('s', SMALL_SEW, QUICK, precision='float32')
+    assert [r.against for r in layers] == ['spikingjelly', 'spikingjelly-compiled'] and [r.against for r in nets] == ['bits', 'spikingjelly-triangle', 'spikingjelly-triangle-compiled', 'ann']
+    assert all('of the spikes' in r.note for r in layers)
     for r in nets: assert float(r.note.split()[1]) == pytest.approx(4e3/r.theirs, abs=.51) and float(r.note.split()[-1]) == pytest.approx(4e3/r.ours, abs=.51)
     heats = {h.id: h for h in programme() if h.group == 'gpu'}
     assert heats['gpu-lif-t4'].run.keywords['shape'] == (4, 64, 65536) and heats['gpu-sew18-t4'].run.keywords['task'][1:4] == ((3, 224, 224), 4, 112)
+
+
+@pytest.mark.parametrize('dtype, spikes, gradient', ((torch.float64, 0, 1e-6), (torch.float32, 0, 1e-6), (torch.float16, 2e-3, 2e-3), (torch.bfloat16, 2e-2, 2e-2)))
+def test_a_wide_membrane_keeps_spikingjellys_kernels_and_our_gradient(dtype, spikes, gradient, monkeypatch):
+    from spikingjelly._ops.lif import reference
+    if dtype != torch.float64: monkeypatch.setattr(reference, 'multi_step', None)   # the plain loop
+    x, grad = (torch.randn(4, 8, 512, generator=torch.Generator().manual_seed(s)).to(dtype) for s in (0, 1))
+    s, g = gpu.apart(spikingjelly_triangle(TET_LIF), x, grad, TET_LIF)
+    assert s <= spikes and g <= gradient
+    assert gpu.apart(lambda x: (x > 5).to(x.dtype) + 0*x, x, grad, TET_LIF)[1] == 1, 'no gradient at all'
+
+
+def test_full_memory_is_one_line_and_keeps_what_was_found(refused, settled, monkeypatch, tmp_path):
+    def full(id, how): raise torch.OutOfMemoryError('much')
+    made_up(monkeypatch, Heat('neurons', 'a', one), Heat('neurons', 'b', full))
+    assert "b: the GPU's memory is full" in refused('bench', 'neurons', '--json', tmp_path/'r.json')
+    assert [r['id'] for r in json.loads((tmp_path/'r.json').read_text())['rows']] == ['a']
 
 
 # the verb

@@ -16,9 +16,9 @@ TINY = ('recipe.epochs=2', 'recipe.test_every=1', 'data.train_per_class=5', 'dat
 ASK = ('sprint', NAME, '--tier', 'mini', *(x for t in TINY for x in ('--set', t)))
 
 
-def run(seed=0, top1=.95, cpu='A', device='cpu', seconds=10.):
-    env = {'hardware': {'cpu': cpu, 'cores': 2}, 'device': device, 'versions': {'torch': '2'}, 'processes': 1, 'fused': None, 'commit': 'c'}
-    return SimpleNamespace(id=f'x-s{seed}-0', setting='x-0', seed=seed, metrics={'top1': top1}, env=env, config={}), seconds
+def run(seed=0, top1=.95, cpu='A', seconds=10., **other):
+    env = {'hardware': {'cpu': cpu, 'cores': 2}, 'device': 'cpu', 'versions': {'torch': '2'}, 'processes': 1, 'threads': 1, 'fused': None, 'commit': 'c', 'dirty': False}
+    return [SimpleNamespace(id=f'x-s{seed}-0', setting='x-0', seed=seed, metrics={'top1': top1}, env=env | {'seconds': seconds} | other, config={})]
 
 
 def test_the_mean_of_all_runs_decides():
@@ -32,18 +32,19 @@ def test_the_mean_of_all_runs_decides():
 
 def test_few_runs_claim_nothing():
     c = sprint.claim([run()], 10)
-    assert not c['holds'] and 'does not hold' in sprint.header(c) and 'Fewer than five runs make no claim' in sprint.header(c) and 'nan' not in sprint.header(c)
+    assert json.loads(json.dumps(c, allow_nan=False)) == c and not c['holds'] and 'does not hold' in sprint.header(c) and 'Fewer than five runs make no claim' in sprint.header(c) and 'nan' not in sprint.header(c)
 
 
-@pytest.mark.parametrize('other', ({'cpu': 'B'}, {'device': 'cuda:0'}))
+@pytest.mark.parametrize('other', ({'cpu': 'B'}, {'device': 'cuda:0'}, {'threads': 2}, {'commit': 'd'}, {'dirty': True}, {'fused': 'maps'}))
 def test_runs_of_two_machines_are_not_mixed(other):
     with pytest.raises(UserError, match='different surroundings.*--out'): sprint.claim([run(), run(1, **other)], 10)
+    with pytest.raises(UserError, match='different surroundings'): sprint.claim([run() + run(0, **other)], 10)   # a teacher's
 
 
 def test_the_name_of_the_gpu_is_in_the_header():
-    r, s = run()
+    r, = run()
     r.env['hardware']['gpu'] = 'GPU 9000'
-    assert 'GPU 9000, cpu, torch 2' in sprint.header(sprint.claim([(r, s)], 10))
+    assert 'GPU 9000, cpu, torch 2, fused: no' in sprint.header(sprint.claim([[r]], 10))
 
 
 def test_every_seed_that_was_launched_is_entered(tmp_path):
@@ -54,9 +55,9 @@ def test_every_seed_that_was_launched_is_entered(tmp_path):
 
 def test_the_teachers_time_is_counted(tmp_path):
     e = sprint.to_the_end(edits(find_tier('mini').scale(find_experiment('enof-ablation-2-l_af')), TINY))
-    (r, seconds), = sprint.run_all(e, 1, tmp_path, Runtime())
-    taught = json.loads((tmp_path/e.teacher.id/'env.json').read_text())['seconds']
-    assert seconds == pytest.approx(r.env['seconds'] + taught) and taught > 0
+    (r, taught), = laps = sprint.run_all(e, 1, tmp_path, Runtime())
+    assert taught.id == e.teacher.id and min(x.env['seconds'] for x in laps[0]) > 0
+    assert sprint.claim(laps, 5)['runs'] == [{'id': r.id, 'seed': 0, 'top1': 100*r.metrics['top1'], 'seconds': r.env['seconds'] + taught.env['seconds']}]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([r.id, e.teacher.id]), 'the first epoch leaves nothing'
 
 
@@ -69,11 +70,18 @@ def test_the_verb(cli, tmp_path, monkeypatch):
     assert [r['seed'] for r in c['runs']] == [0, 1] and not c['holds'] and c['config']['recipe']['test_every'] == 2
     history = (tmp_path/'runs/sprint'/c['runs'][0]['id']/'history.csv').read_text().splitlines()
     assert len(history) == 3 and history[1].endswith(',') and not history[2].endswith(','), 'tested once'
+    assert 'fused: no' in out and not (tmp_path/'board').exists()
     monkeypatch.setattr('snn_repro.training._train', None)   # nothing is left to train
     assert cli(*ASK, '--goal', 5, '--seeds', 1)[1].count('-s1-') == 1
 
 
-@pytest.mark.parametrize('option, value, words', (('--seeds', 0, '--seeds is 0'), ('--goal', 100, '--goal is 100'), ('--json', '.', 'this is a folder'), ('--tier', 'big', 'unknown tier')))
+def test_the_first_epoch_has_no_warm_up_and_no_tensorboard(tmp_path):
+    e = edits(find_tier('mini').scale(find_experiment(NAME)), (*TINY, 'recipe.warmup=1'))
+    (r,), = sprint.run_all(e, 1, tmp_path/'runs', Runtime(tensorboard=tmp_path/'board'))
+    assert [p.name for p in (tmp_path/'board').iterdir()] == [r.id] and r.config['recipe']['warmup'] == 1
+
+
+@pytest.mark.parametrize('option, value, words', (('--seeds', 0, '--seeds is 0'), ('--goal', 100, '--goal is 100'), ('--json', '.', 'this is a folder'), ('--tier', 'big', 'unknown tier'), ('--processes', 2, 'in one process')))
 def test_a_mistake_is_one_line(refused, tmp_path, monkeypatch, option, value, words):
     monkeypatch.chdir(tmp_path)
     assert words in refused(*ASK, option, value) and not (tmp_path/'runs').exists()
