@@ -2,7 +2,7 @@
 
 A fault ends nothing here: all of them are told, a line each. Nothing imports torch.
 """
-import json, sys
+import json, math, sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -19,6 +19,8 @@ from snn_repro.watch import table, wrap
 EXACT = 1e-12   # another processor may take a sum in another order, and no more
 BENCH = {'hardware': dict, 'versions': dict, 'commit': str, 'threads': int, 'device': str, 'date': str, 'rows': list}
 ROW = {'id': str, 'against': str, 'ratio': float, 'low': float, 'high': float, 'ours': float, 'theirs': float, 'unit': str, 'repeats': int, 'note': str}
+SPRINT = {'goal': float, 'n': int, 'holds': bool, 'top1': {'mean': float}, 'seconds': {'mean': float}, 'hardware': dict, 'versions': dict, 'threads': int, 'device': str, 'runs': list}
+LAP = {'id': str, 'seed': int, 'top1': float, 'seconds': float}
 
 
 @dataclass
@@ -204,7 +206,19 @@ def _timings(file: Path) -> Looked:
     l = Looked(file)
     try:
         found = read_json(file)
-        check_kinds(found, BENCH, str(file))
-        for n, row in enumerate(found['rows']): check_kinds(row, ROW, f'{file}, row {n}')
+        sprint = isinstance(found, dict) and 'goal' in found
+        check_kinds(found, SPRINT if sprint else BENCH, str(file))
+        for n, row in enumerate(found['runs' if sprint else 'rows']): check_kinds(row, LAP if sprint else ROW, f'{file}, row {n}')
+        if sprint: _check_sprint(found, str(file))
     except UserError as e: l.tell(e.where, e.what)
     return l
+
+
+def _check_sprint(found: dict, where: str):
+    runs = found['runs']
+    check(runs and found['n'] == len(runs) == len({r['seed'] for r in runs}), f'{found["n"]} runs, and {len(runs)} lines of distinct seeds', where)
+    for k in ('top1', 'seconds'):
+        mean = sum(r[k] for r in runs)/len(runs)
+        check(math.isclose(found[k]['mean'], mean, rel_tol=EXACT), f'the mean of {k} is {mean}', where)
+    holds = len(runs) >= 5 and found['top1']['mean'] >= found['goal']
+    check(found['holds'] == holds, f'whether the claim holds is {holds}', where)
