@@ -397,7 +397,7 @@ def test_the_kinds_of_timings_are_those_of_bench():
     assert set(ROW) == set(Row._fields) and set(BENCH) <= record([], How('cpu', 1, 1, False)).keys()
 
 
-@pytest.mark.parametrize('change, words', [(lambda d: d.pop('hardware'), 'expected'), (lambda d: d['runs'][0].update(top1='much'), 'row 0: expected'), (lambda d: d['runs'].pop(), '5 runs, and 4'),
+@pytest.mark.parametrize('change, words', [(lambda d: d.pop('hardware'), 'expected'), (lambda d: d['runs'][0].update(top1='much'), 'row 0, top1: expected float'), (lambda d: d['runs'].pop(), '5 runs, and 4'),
                                            (lambda d: d['runs'][0].update(seed=1), '5 runs, and 5 lines of distinct seeds'), (lambda d: d['runs'][0].update(top1=99.), 'the mean of top1 is 95'),
                                            (lambda d: d['runs'][0].update(seconds=1.), 'the mean of seconds'), (lambda d: d.update(holds=False), 'claim holds is True'), (lambda d: d.update(goal=99.), 'claim holds is False'),
                                            (lambda d: d['top1'].pop('mean'), 'top1: expected mean'), (lambda d: d.update(runs=[]), '5 runs, and 0')])
