@@ -56,7 +56,7 @@ class Source:
         "Arrays of bytes that stand for all that the samples are, for a hash."
         for t in (self.x, self.y): yield np.ascontiguousarray(t.cpu().numpy()).view(np.uint8)
 
-
+# %% ../nbs/21_data.ipynb #21a89a47
 def room(device) -> int:
     "How many bytes of samples may be kept on `device`: a quarter of a GPU's free memory, none on other devices."
     return torch.cuda.mem_get_info(device)[0] // 4 if torch.device(device).type == 'cuda' else 0
