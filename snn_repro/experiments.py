@@ -153,7 +153,7 @@ ENOF_SETTINGS = {CIFAR10: (AutoAugmentCutout(), ENOF_RECIPE), CIFAR100: (AutoAug
 
 METHODS = {'Baseline': (CE(),), 'LS': (CE(smoothing=0.1),), 'TET': (TET(),), 'TKS': (TKS(),),
            'KD': (CE(), KD()), 'L_AF': (CE(), LAF()), 'L_AF + TKS': (TKS(), LAF()),
-           'TKS (all steps)': (TKS(select='all'),), 'TKS (random steps)': (TKS(select='random'),)}
+           'TKS (factor 1)': (TKS(squared=False),), 'TKS (all steps)': (TKS(select='all'),), 'TKS (random steps)': (TKS(select='random'),)}
 OTHERS = {'STBP-tdBN': (CE(),), 'SEW ResNet': (CE(),), 'TET': (TET(),), 'TEBN': (CE(),)}
 
 # %% ../nbs/31_experiments.ipynb #a70c14ce
@@ -165,7 +165,7 @@ def tks_experiment(dataset: str, arch: str, method: str, T: int | None = None) -
         check(label in known, f'unknown label {label!r}', 'tks_experiment', 'the tables have: ' + ', '.join(known))
     s = DATASETS[dataset]
     plain = s.augment == Strong() and not method.endswith('*')
-    objective = tuple(replace(s.tks, select=o.select) if isinstance(o, TKS) else o for o in (METHODS | OTHERS)[name])
+    objective = tuple(replace(s.tks, select=o.select, squared=o.squared) if isinstance(o, TKS) else o for o in (METHODS | OTHERS)[name])
     net = replace(ARCHS[arch], norm='tebn') if name == 'TEBN' else ARCHS[arch]
     e = Experiment(data=s.data, arch=net, T=s.T if T is None else T, objective=objective, augment=CropFlip(pad=4) if plain else s.augment, recipe=s.recipe)
     return variant(e, 'paper') if ' (text)' in method else e
