@@ -62,7 +62,9 @@ def steps(id: str, task: Task, how: How, names=SPIKING, precision: str = 'bf16')
         c.x = x   # a graph's own copy
         c.step()
     runs = {n: partial(step, c, c.x) for n, c in field.items()}
-    if how.device.startswith('cuda'): runs['spikingjelly-graph'] = replayed(partial(step, c := field['spikingjelly-triangle']), c.x)
+    if how.device.startswith('cuda'):
+        c = field['spikingjelly-triangle']
+        runs['spikingjelly-graph'] = replayed(partial(step, c), c.x)
     times = race(runs, how)
     speed = {n: 1e3*task.batch/median(t) for n, t in times.items()}
     return rows(id, times, notes={n: f'{id}: {v:.0f} images a second, ours {speed["ours"]:.0f}' for n, v in speed.items()})
