@@ -82,25 +82,29 @@ ENOF_RECIPE = Recipe(optimizer='sgd', lr=0.1, weight_decay=1e-4, epochs=400)
 # %% ../nbs/31_experiments.ipynb #8f2f1442
 @dataclass(frozen=True, kw_only=True)
 class Experiment(Spec):
-    """All that changes a run's numbers. `T` steps; `objective`: terms whose sum is the loss; `init`: fresh weights, or the teacher's.
-    Raises `UserError` for T < 1 or for terms that overlap."""
+    """All that changes a run's numbers. `T` steps; `objective`: terms whose sum is the loss; `init`: fresh weights, the
+    ANN's, or those of the same experiment trained once before. Raises `UserError` for T < 1, for terms that overlap, and for a term with a teacher in a net
+    that is trained again."""
     data: Data
     arch: Arch
     T: int
     objective: tuple[Objective, ...]
     augment: Augment
     recipe: Recipe
-    init: Literal['fresh', 'ann'] = 'fresh'
+    init: Literal['fresh', 'ann', 'trained'] = 'fresh'
     seed: int = 0
 
     def __post_init__(self):
         check(self.T >= 1, f'T is {self.T}: a spiking net needs at least one step', 'Experiment', 'set T to 1 or more')
         check(self.seed >= 0, f'seed is {self.seed}', 'Experiment', 'choose 0 or more')
         check_objectives(self.objective)
+        check(self.init != 'trained' or not any(o.needs_teacher for o in self.objective), 'a net that is trained again has itself as the run before, and no ANN', 'Experiment',
+              "set init to 'fresh' or leave out " + ', '.join(type(o).__name__ for o in self.objective if o.needs_teacher))
 
     @property
     def teacher(self) -> 'Experiment | None':
         "The run that has to be finished first, or None."
+        if self.init == 'trained': return replace(self, init='fresh')
         if self.init != 'ann' and not any(o.needs_teacher for o in self.objective): return None
         return replace(self, arch=self.arch.ann(), T=1 if self.data.still else self.T, objective=(CE(),), init='fresh')
 
@@ -111,7 +115,7 @@ class Experiment(Spec):
     def slug(self) -> str:
         kind = 'ann' if isinstance(self.arch.neuron, ReLU) else 'relu' if self.arch.readout == 'relu' else ''
         words = [type(self.data).__name__, type(self.arch).__name__, kind, f't{self.T}', *(type(o).__name__ for o in self.objective),
-                 'annweights' if self.init == 'ann' else '']
+                 {'ann': 'annweights', 'trained': 'again'}.get(self.init, '')]
         return '-'.join(w.lower() for w in words if w)
 
     @property

@@ -169,15 +169,15 @@ def load_weights(net: SpikingNet, weights: dict, folder: Path):
         raise UserError('these weights do not fit the net: ' + str(e).splitlines()[0], str(folder/'weights.safetensors'), 'remove this folder, and the run is made again') from e
 
 def _teach(e: Experiment, net: SpikingNet, split: Split, runs: Path, us: Team) -> tuple:
-    "The frozen teacher of `e` (or None) and what the record says of it; with `init='ann'` its weights go into `net`."
+    "The frozen teacher of `e` (or None) and what the record says of it; `net` starts from its weights unless `init` is 'fresh'."
     if not e.teacher: return None, {}
     folder = runs/e.teacher.id
     weights, digest = us.first(lambda: (read_weights(folder), sha256(folder/'weights.safetensors')))
-    ann = build(e.teacher, split).to(us.device)
-    load_weights(ann, weights, folder)
-    if e.init == 'ann': net.load_state_dict(ann.state_dict())
+    before = build(e.teacher, split).to(us.device)
+    load_weights(before, weights, folder)
+    if e.init != 'fresh': net.load_state_dict(before.state_dict())
     asked = any(o.needs_teacher for o in e.objective)
-    return FrozenANN(ann, e.recipe.precision) if asked else None, {'teacher': {'id': e.teacher.id, 'weights': digest}}
+    return FrozenANN(before, e.recipe.precision) if asked else None, {'teacher': {'id': e.teacher.id, 'weights': digest}}
 
 # %% ../nbs/33_training.ipynb #ecd32b81
 def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda: None):

@@ -48,8 +48,8 @@ def test_a_star_is_the_strong_augmentation():
 
 def test_enof_rows():
     enof = [e for e in ROWS.values() if paper_of(e) == 'enof' and not isinstance(e.arch.neuron, ReLU)]
-    ablation, joined, depth, energy, tables = 18, 3, 4, 12, 6 + 6 + 1 + 1
-    assert len(enof) == ablation + joined + depth + energy + tables
+    ablation, twice, joined, depth, energy, tables = 18, 1, 3, 4, 12, 6 + 6 + 1 + 1
+    assert len(enof) == ablation + twice + joined + depth + energy + tables
     for e in enof:
         data, r, n = type(e.data).__name__, e.recipe, e.arch.neuron
         assert (r.optimizer, r.lr, r.momentum, r.weight_decay, r.min_lr, r.warmup) == ('sgd', .1, .9, 1e-4, 0, 0)

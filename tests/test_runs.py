@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from snn_repro.epochs import build, optimizer, train_epoch
 from snn_repro.exhibits import EXHIBITS, fill, plan, seeds
 from snn_repro.experiments import CIFAR10, METHODS, MINI_RECIPE, TIERS, Experiment, enof_experiment, mini, tks_experiment
 from snn_repro.folders import StanfordDogs
@@ -14,6 +16,7 @@ from snn_repro.launch import launch
 from snn_repro.metrics import summary
 from snn_repro.runs import Runs
 from snn_repro.spec import UserError, variant
+from snn_repro.training import fit, load, read_weights
 
 results = Path(__file__).parents[1]/'results/mini'
 tier = TIERS['mini']
@@ -83,13 +86,27 @@ def test_a_run_that_fails_is_told_and_does_not_stop_the_others(tmp_path):
     assert launch([good, other], tmp_path) == []
 
 
+@pytest.mark.parametrize('init', ('ann', 'trained'))
+def test_a_run_goes_on_from_the_weights_that_init_names(init, tmp_path):
+    "The same epoch trained by hand from the finished run's weights."
+    e = replace(mini(enof_experiment(CIFAR10(), 'ResNet-20', 2, init=init)), recipe=replace(MINI_RECIPE, epochs=1))
+    ends = read_weights(tmp_path/fit(e, tmp_path).id)
+    split, _ = load(e.data, None, e.seed, e.T)
+    net = build(e, split)
+    assert any((w != ends[k]).any() for k, w in net.state_dict().items())
+    net.load_state_dict(read_weights(tmp_path/e.teacher.id))
+    train_epoch(e, net, split.train, optimizer(net, e.recipe), 0)
+    for k, w in net.state_dict().items(): torch.testing.assert_close(w, ends[k], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize('name', TIERS)
 def test_a_tier_never_sees_the_method(name):
     scale = TIERS[name].scale
     papers = [tks_experiment('CIFAR100', 'SEW-ResNet-19', 'TET*'), tks_experiment('DVS-CIFAR10', 'VGG-SNN', 'TKS'),
               tks_experiment('StanfordCars', 'SEW-ResNet-34', 'TKS'), tks_experiment('StanfordDogs', 'SEW-ResNet-34', 'TKS'),
               enof_experiment(CIFAR10(), 'ResNet-20', 2, 'L_AF')]
-    for e, objective, readout, init in product(papers, METHODS.values(), ('lif', 'relu'), ('fresh', 'ann')):
+    for e, objective, readout, init in product(papers, METHODS.values(), ('lif', 'relu'), ('fresh', 'ann', 'trained')):
+        if init == 'trained' and any(o.needs_teacher for o in objective): continue
         change = lambda x: x and replace(x, objective=objective, arch=replace(x.arch, readout=readout), init=init)
         assert scale(change(e)) == change(scale(e))   # None on both sides where nothing stands in
         if scaled := scale(change(e)): assert variant(scaled, 'paper').objective == scale(variant(change(e), 'paper')).objective
