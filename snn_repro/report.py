@@ -105,9 +105,10 @@ def summed_up(exhibits, sources, said: list[pd.DataFrame]) -> pd.DataFrame:
     scope = {'scope': ', '.join(f'{n} {what}{"s"*(n != 1)}' for what, n in parts_of(exhibits, said).items())}
     columns = {}
     for i, (tier, runs) in enumerate(sources):
-        records = [r for e in plan(known, find_tier(tier.name)) if (r := runs.get(e))]
+        planned = plan(known, find_tier(tier.name))
+        records = [r for e in planned if (r := runs.get(e))]
         head = f'here ({tier.name}, {runs.path})' if several else f'here ({tier.name})'
-        columns[head] = scope | {'tier': f'{tier.name}: {tier.about}'} | effort(records) | (outcome(said[i]) if said else {})
+        columns[head] = scope | {'tier': f'{tier.name}: {tier.about}'} | effort(records, len(planned)) | (outcome(said[i]) if said else {})
     return pd.DataFrame(columns | {"the papers' full runs": full_effort(known)}).fillna('–')
 
 
@@ -116,14 +117,14 @@ def parts_of(exhibits, said) -> dict:
     return {'table': tables, 'figure': len(exhibits) - tables} | ({'claim': len(said[0])} if said else {})
 
 
-def effort(records) -> dict:
-    "What the `records` took: their number, seeds, epochs, steps, time, hardware and software, in words."
+def effort(records, planned: int) -> dict:
+    "What the `records` took: their number, of how many `planned`, seeds, epochs, steps, time, hardware and software, in words."
     seconds = sum(r.env['seconds'] for r in records)
     hardware = sorted({', '.join(filter(None, (h['cpu'], f'{h["cores"]} cores', h.get('gpu'), r.env['device']))) for r in records for h in [r.env['hardware']]})
     version = sorted({f'snn-repro {r.env["versions"]["snn-repro"]}, torch {r.env["versions"]["torch"]}, Python {r.env["versions"]["python"]}' for r in records})
     seeds = sorted({r.seed for r in records})
     one_core = all(r.env['device'] == 'cpu' and r.env.get('threads') == 1 for r in records)
-    return {'runs': f'{len(records)}, teachers included', 'seeds': f'{seeds[0]} to {seeds[-1]}, paired' if seeds else 'none',
+    return {'runs': f'{len(records)} of {planned} planned, teachers included', 'seeds': f'{seeds[0]} to {seeds[-1]}, paired' if seeds else 'none',
             'epochs a run': numbers(r.config['recipe']['epochs'] for r in records), 'steps T of a net': numbers(r.config.get('T', '?') for r in records),
             'computing time': f'{duration(seconds)} {"of one core " if one_core else ""}in all, {duration(seconds/max(len(records), 1))} a run',
             'hardware': '; '.join(hardware), 'software': '; '.join(version)}

@@ -2,7 +2,7 @@
 from pathlib import Path
 
 from snn_repro.catalogue import Tier, exhibits, plan
-from snn_repro.claims import CLAIMS, NOT_TRIED, Claim, filled_rows, judged, word
+from snn_repro.claims import CLAIMS, NOT_TRIED, filled_rows, judged, word
 from snn_repro.runs import Runs
 from snn_repro.stats import TOO_LITTLE
 
@@ -19,11 +19,6 @@ def weighed(tier: Tier, runs: Runs | None, claims=CLAIMS) -> dict[str, list[str]
     if runs is None: return {c.id: [] for c in claims}
     rows = filled_rows(tier, runs)
     return {c.id: [j.verdict for _, j in judged(c, rows)] for c in claims}
-
-
-def named(claim: Claim) -> str:
-    "A claim in words that stand by themselves."
-    return claim.says.removeprefix('… ').removeprefix('and ').removeprefix('also ')
 
 
 def heading(words: dict) -> str:
@@ -45,6 +40,6 @@ def findings(sources, claims=CLAIMS) -> str:
     for c in claims:
         words = {name: word(v[c.id]) for name, v in said.items()}
         if all(w in OPEN for w in words.values()): rest += 1
-        else: groups.setdefault(heading(words), {}).setdefault(c.paper, []).append(named(c))
+        else: groups.setdefault(heading(words), {}).setdefault(c.paper, []).append(c.says)
     lines = [f'- *{head}.* ' + ' '.join(f'{paper}: {"; ".join(says)}.' for paper, says in papers.items()) for head, papers in sorted(groups.items())]
     return '\n'.join([f'Planned runs recorded: {", ".join(told)}.', '', *lines, f'- *Open in every tier:* {rest} of {len(claims)} claims.'])

@@ -309,7 +309,7 @@ def use(records, runs: Runs):
         r.setting, r.seed, r.history, r.outcomes, r.features, r.config['arch']['type'] + r.config['data']['type']
         for m in MEASURES.values(): m(r)
         if 'teacher' in r.env: runs.find(r.env['teacher']['id'])
-    effort(list(records))
+    effort(list(records), 9)
     return records
 
 

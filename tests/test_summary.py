@@ -38,7 +38,7 @@ def test_the_sentences_follow_the_verdicts(monkeypatch):
     answers = {'mini': [[R], [C, C], [N], [R, C, L], [], [R, R], [R]], 'small': [[R], [R], [], [L], [L], [C, L], [L]]}
     some = CLAIMS[:7]
     monkeypatch.setattr(summary, 'weighed', lambda tier, runs, claims: dict(zip((c.id for c in claims), answers[tier.name])))
-    says, text = [c.says.removeprefix('… ') for c in some], findings([(mini, None), (small, None)], some)
+    says, text = [c.says for c in some], findings([(mini, None), (small, None)], some)
     lines = dict(re.match(r'- \*(.*?)[.:]\* (.*)', l).groups() for l in text.splitlines() if l.startswith('-'))
     assert lines == {'Reproduced in mini and small': f'EnOF: {says[0]}.', 'Contradicted in mini, reproduced in small': f'EnOF: {says[1]}.',
                      'Not reproduced in mini': f'EnOF: {says[2]}.', 'Mixed in mini, too little data in small': f'EnOF: {says[3]}.',
