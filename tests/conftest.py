@@ -1,5 +1,5 @@
 "What several test files share: the command line in this process, and one tiny finished run."
-import os, subprocess, sys
+import os, signal, subprocess, sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ NAME = 'tks-table3-cifar10-resnet19-tks'
 
 
 def pytest_configure(config):
+    signal.signal(signal.SIGINT, signal.default_int_handler)   # a shell starts its background jobs deaf to ctrl-C, and what tests start would inherit that
     config.addinivalue_line('markers', 'slurm: needs a real SLURM, which tests/slurm.sh brings up')
     config.addinivalue_line('markers', 'release: takes minutes; skipped, or in short, without SNN_REPRO_RELEASE=1')
 
