@@ -77,6 +77,11 @@ class Shown(NamedTuple):
     filled: list
     drawn: object
 
+    @property
+    def by_method(self) -> dict:
+        "Method -> its runs, of an exhibit or a part of one that has a row a method; rows without runs are left out."
+        return {row.labels['method']: runs for row, runs in self.filled if runs}
+
 
 def redraw(id: str, tier: str = 'mini', records='../results/mini', rerun: bool = False) -> Shown:
     """The table or figure `id` from the records in the folder `records`. With `rerun` what is missing is trained into `../runs/<tier>`

@@ -1,7 +1,7 @@
 "What the records of several tiers say about the claims, in a few sentences: for the one-page summary."
 from pathlib import Path
 
-from snn_repro.catalogue import Tier, exhibits, plan
+from snn_repro.catalogue import Tier
 from snn_repro.claims import CLAIMS, NOT_TRIED, filled_rows, judged, word
 from snn_repro.runs import Runs
 from snn_repro.stats import TOO_LITTLE
@@ -31,15 +31,11 @@ def heading(words: dict) -> str:
 
 
 def findings(sources, claims=CLAIMS) -> str:
-    "Markdown: how many of the planned runs of each `(tier, runs)` of `sources` are recorded, then each claim once, under what the tiers say of it."
-    told, groups, rest = [], {}, 0
-    for tier, runs in sources:
-        wanted = plan(exhibits(), tier)
-        told.append(f'{sum(bool(runs and runs.get(e)) for e in wanted)} of {len(wanted)} in {tier.name}')
-    said = {tier.name: weighed(tier, runs, claims) for tier, runs in sources}
+    "Markdown: each claim once, under what the `(tier, runs)` of `sources` say of it."
+    said, groups, rest = {tier.name: weighed(tier, runs, claims) for tier, runs in sources}, {}, 0
     for c in claims:
         words = {name: word(v[c.id]) for name, v in said.items()}
         if all(w in OPEN for w in words.values()): rest += 1
         else: groups.setdefault(heading(words), {}).setdefault(c.paper, []).append(c.says)
     lines = [f'- *{head}.* ' + ' '.join(f'{paper}: {"; ".join(says)}.' for paper, says in papers.items()) for head, papers in sorted(groups.items())]
-    return '\n'.join([f'Planned runs recorded: {", ".join(told)}.', '', *lines, f'- *Open in every tier:* {rest} of {len(claims)} claims.'])
+    return '\n'.join([*lines, f'- *Open in every tier:* {rest} of {len(claims)} claims.'])

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from snn_repro import summary
-from snn_repro.catalogue import find_tier
+from snn_repro.catalogue import exhibits, find_tier
 from snn_repro.claims import CLAIMS, verdicts
+from snn_repro.report import at_a_glance
 from snn_repro.runs import Runs
 from snn_repro.stats import VERDICTS
 from snn_repro.claims import MIXED, NOT_TRIED, word
@@ -48,11 +49,12 @@ def test_the_sentences_follow_the_verdicts(monkeypatch):
 
 def test_a_tier_that_is_missing_or_begun_says_how_far_it_is(runs, tmp_path):
     assert runs_in(tmp_path/'no') is None and runs_in(tmp_path) is not None
-    for none in (None, Runs(tmp_path)):
-        assert re.search(rf'recorded: 0 of \d+ in small\.\n\n- \*Open in every tier:\* {len(CLAIMS)} of {len(CLAIMS)}', findings([(small, none)]))
+    for none in (None, Runs(tmp_path)): assert findings([(small, none)]) == f'- *Open in every tier:* {len(CLAIMS)} of {len(CLAIMS)} claims.'
     class Some:
         def get(self, e): return runs.get(e) if e.seed < 2 else None
-    done, wanted = map(int, re.search(r'(\d+) of (\d+) in mini', findings([(mini, Some()), (small, None)])).groups())
+    told = at_a_glance(exhibits(), [(mini, Some()), (small, Runs(tmp_path))]).loc['runs']
+    assert re.match(r'0 of \d+ planned', told['here (small)'])
+    done, wanted = map(int, re.match(r'(\d+) of (\d+) planned', told['here (mini)']).groups())
     assert 0 < done < wanted / 2
 
 
