@@ -84,7 +84,7 @@ def data(a):
     from snn_repro.tables import to_text
     if a.action == 'list': return print(to_text(shelf_table(a.root), columns()))
     check(a.name, f'data {a.action}: which one?', remedy=f'snn-repro data {a.action} NAME; `snn-repro data list` names them')
-    print('\n'.join(check_set(a.name, a.root) if a.action == 'check' else prepare_set(a.name, a.root, a.frames, a.set)))
+    print('\n'.join(check_set(a.name, a.root, a.set) if a.action == 'check' else prepare_set(a.name, a.root, a.frames, a.set)))
 
 
 def show(a):
@@ -105,7 +105,7 @@ def run(a):
     check(not a.steps or a.processes == 1, '--steps tries a run in one process', remedy='leave out --processes')
     row, e = chosen(a)
     out, how = a.out or Path('runs')/(a.tier if row else 'own'), runtime(a, bar=True)
-    if a.steps: return print(trial(e, a.steps, how).to_string(float_format='%.4f'))
+    if a.steps: return print(trial(e, a.steps, how, out).to_string(float_format='%.4f'))
     record = fit(e, out, how)
     if record is None: return   # one of several processes: the first one tells
     for k in ('top1', 'aurc'): print(f'{k:16} {record.metrics[k]:.4f}')

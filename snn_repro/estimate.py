@@ -31,10 +31,10 @@ class Cost(NamedTuple):
     def seconds(self) -> float: return self.steps*self.step + self.passes*self.test
 
 
-def cost(e: Experiment, steps: int, runtime: Runtime) -> Cost:
+def cost(e: Experiment, steps: int, runtime: Runtime, out: Path | None = None) -> Cost:
     "The cost of `e`: the median of `steps` timed steps, of which the first is a warm-up; and one batch of test images. Raises `UserError` as `fit` does."
     try:
-        took = trial(e, steps, runtime)['seconds'].tolist()
+        took = trial(e, steps, runtime, out)['seconds'].tolist()
         with threads(runtime.threads): test = _test_pass(e, runtime)
     except torch.OutOfMemoryError: raise UserError('the memory of the GPU is too small for it', e.slug, 'say --set recipe.micro_batch=N with an N that divides the batch') from None
     split, _ = load(e.data, runtime.root, e.seed, e.T)
@@ -70,8 +70,8 @@ def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: i
     called = {edits(s, changes): n for x in reversed(exhibits) for n, e in reversed(names(x).items()) if (s := tier.scale(e))}
     kinds = {}
     for e in runs: kinds.setdefault(replace(e, seed=0), []).append(e)
-    try_out(kinds, root)
-    costs = {kind: cost(its[0], steps, runtime) for kind, its in tqdm(kinds.items(), unit='kind', leave=False, disable=None)}
+    try_out(kinds, root, out)
+    costs = {kind: cost(its[0], steps, runtime, out) for kind, its in tqdm(kinds.items(), unit='kind', leave=False, disable=None)}
     rows = [(called.get(kind) or f'{kind.slug} (teacher)', len(kinds[kind]), kind.recipe.epochs, c.steps, _digits(c.step, 3), _digits(c.seconds/3600))
             for kind, c in costs.items()]
     hours = {e: costs[replace(e, seed=0)].seconds/3600 for e in runs}

@@ -15,25 +15,23 @@ import torch
 
 from .data import Source, Split, check_split
 from .draws import stream
-from .files import readable_errors
-from .folders import MEAN, STD, Files, Parts, Photos, StanfordCars, one_of, read_cars, read_mat
+from .files import file_size, readable_errors
+from .folders import MEAN, STD, Files, Photos, StanfordCars
 from .images import by_class, part
-from .spec import UserError, check
+from .lists import Parts, car_classes, devkit_of, labels_from, nested, one_of, read_cars
+from .spec import check
 
 # %% ../nbs/25d_few_cars.ipynb #c4a1417a
 def read_training_cars(home: Path, again: str) -> Parts:
     """The training images of Stanford Cars, none for testing: by devkit/train_perfect_preds.txt, or by the official lists where that is missing; the
     classes' names stand in devkit/cars_meta.mat. Raises `UserError` for lists that are damaged."""
-    path = home/'devkit'/'train_perfect_preds.txt'
+    path = devkit_of(home)/'train_perfect_preds.txt'
     if not path.exists(): return read_cars(home, again)._replace(test=([], []))
-    found = read_mat(home/'devkit'/'cars_meta.mat', again).get('class_names', ())
-    classes = tuple(map(str, found if len(found) else ()))
-    try:
-        with readable_errors(path): labels = [int(v) - 1 for v in path.read_text().split()]
-    except ValueError as e: raise UserError('is not one whole number a line', str(path), again) from e
-    bad = [i for i, k in enumerate(labels) if not 0 <= k < len(classes)]
-    if bad: raise UserError(f'line {bad[0] + 1} names class {labels[bad[0]] + 1} of {len(classes)} · {len(bad)} such', str(path), again)
-    return Parts(([f'cars_train/{i + 1:05d}.jpg' for i in range(len(labels))], labels), ([], []), classes)
+    file_size(path, again)
+    with readable_errors(path): lines = path.read_text(encoding='utf-8', errors='replace').split()
+    classes = car_classes(home, again)
+    labels, folder = labels_from(lines, path, again, len(classes), 'line'), nested(home, 'cars_train')
+    return Parts(([f'{folder}/{i + 1:05d}.jpg' for i in range(len(labels))], labels), ([], []), classes)
 
 # %% ../nbs/25d_few_cars.ipynb #fb8304e5
 def in_memory(files: Files) -> Source:
@@ -70,7 +68,7 @@ class FewCars(Photos):
     def again(self, home: Path) -> str: return f'replace it by a whole copy, from {StanfordCars.about.origin}'
 
     def listing(self, home: Path) -> Parts:
-        (names, labels), test, classes = read_training_cars(home, self.again(home))
+        (names, labels), test, classes, _ = read_training_cars(home, self.again(home))
         check(self.count <= len(classes), f'it has {len(classes)} classes, {self.count} are asked for', str(home), 'lower count')
         kept = [(n, k) for n, k in zip(names, labels) if k < self.count and (home/n).is_file()]
         return Parts(([n for n, _ in kept], [k for _, k in kept]), test, classes[:self.count])

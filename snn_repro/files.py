@@ -1,5 +1,5 @@
 "Files that are either whole or absent: atomic writes, hashes, a folder's seal and its lock."
-import errno, hashlib, json, os, secrets, socket, threading, time
+import errno, hashlib, json, os, re, secrets, socket, threading, time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -38,6 +38,32 @@ def readable(path, remedy: str = 'restore the file, or remove its folder to make
         raise UserError(e.what, str(path), e.remedy or remedy) from e
     except Exception as e:   # there is no end to what readers raise: a file of a stranger must not end a program in any of these
         raise UserError(f'cannot be read ({type(e).__name__}: {" ".join(str(e).split())[:120]})', str(path), remedy) from e
+
+
+def file_size(path, remedy: str = 'restore the file, or remove it') -> int:
+    "The bytes of a file. Raises `UserError` if it is missing, is a folder, a pipe or a device, or is empty."
+    with readable(path, remedy):
+        try: n = os.stat(path).st_size
+        except FileNotFoundError: raise UserError('no such file or directory', str(path), remedy) from None
+        check(n, 'the file is empty', str(path), remedy)
+        return n
+
+
+def content(v):
+    "What an array of one has in it, however deep; anything else as it is."
+    while getattr(v, 'size', 0) == 1 and hasattr(v, 'item') and (inner := v.item()) is not v: v = inner
+    return v
+
+
+def whole(v, where: str, remedy: str = '') -> int:
+    """The whole number that stood in a file: digits as text, a number, or an array of one, below 2⁵³. Raises `UserError` with the
+    place, `where`, and with what stood there."""
+    one = content(v)
+    if isinstance(one, str) and re.fullmatch('[+-]?[0-9]{1,16}', one.strip()): one = int(one)
+    if isinstance(one, float) and one.is_integer(): one = int(one)
+    said = 'nothing' if getattr(v, 'size', 1) == 0 else shown(one)
+    check(type(one) is int and abs(one) < 2**53, f'not a whole number: {said}', where, remedy)
+    return one
 
 
 def make_folder(path) -> Path:

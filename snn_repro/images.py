@@ -20,7 +20,7 @@ import torch
 from .archives import About, Archive
 from .data import Data, Source, Split, check_split
 from .draws import stream
-from .files import readable_errors
+from .files import file_size, readable_errors
 from .spec import UserError, check
 
 # %% ../nbs/25_images.ipynb #d9e078ce
@@ -131,6 +131,7 @@ def class_names(names: np.ndarray | None, y: dict, where: str) -> tuple[str, ...
 def read_npz(path: Path) -> tuple[dict, dict, tuple[str, ...]]:
     "Images and labels of a .npz file, each as {'train': …, 'test': …}, and the names of the classes ('0', '1', … if it has none)."
     where = str(path)
+    file_size(path, 'write it with numpy.savez')
     try:
         with np.load(path, allow_pickle=False) as f: arrays = {k: f[k] for k in f.files}
     except Exception as e:   # whatever a damaged file makes NumPy raise
@@ -186,6 +187,8 @@ class CIFAR(Images):
         check(found, f'{name} is not there', str(root), f'put {self.about.place} there; or: snn-repro data prepare {name} --root {root}')
         with readable_errors(found):
             files = [found] if found.is_file() else sorted(found.iterdir())
+            odd = next((f for f in files if f.exists() and not (f.is_file() or f.is_dir())), None)
+            check(odd is None, 'this is not a file', str(odd), 'remove it')
             stamp = tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
         train, test, classes = cifar_images(type(self), found, stamp)
         mean, std = (tuple(255 * v for v in m) for m in self.moments)

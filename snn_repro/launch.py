@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from snn_repro.experiments import Experiment
 from snn_repro.files import ERROR, LOCK, held, make_folder, readable_errors
+from snn_repro.looking import look_once
 from snn_repro.processes import in_team
 from snn_repro.runs import open_run
 from snn_repro.spec import check
-from snn_repro.training import Runtime, check_device, preflight
+from snn_repro.training import Runtime, check_device, load, preflight
 from snn_repro.work import PARENT, PLAN, WORKER, fail, is_done, why_failed, write_plan
 
 
@@ -38,11 +39,13 @@ def undone(experiments, out) -> list[Experiment]:
     return [e for e in with_teachers(experiments) if open_run(Path(out)/e.id) is None]
 
 
-def try_out(experiments, root: Path | None = None):
-    "The preflight of one run of each kind. Raises its `UserError`."
+def try_out(experiments, root: Path | None = None, out: Path | None = None):
+    "The preflight of one run of each kind, after a look at its data, which a folder `out` of runs remembers. Raises their `UserError`."
     kinds = {}
     for e in experiments: kinds.setdefault((e.data, e.arch, e.T, e.augment, e.recipe.batch), e)
-    for e in kinds.values(): preflight(e, root)
+    for e in kinds.values():
+        look_once(load(e.data, root, e.seed, e.T)[0], out)
+        preflight(e, root)
 
 
 def prepare(experiments, out, runtime: Runtime = Runtime()) -> tuple[Path, list[Experiment]]:
@@ -50,7 +53,7 @@ def prepare(experiments, out, runtime: Runtime = Runtime()) -> tuple[Path, list[
     again. Raises `UserError` if `out` cannot be written or holds a changed run, or if a data set or net cannot be had."""
     out = make_folder(out)
     left = undone(experiments, out)
-    try_out(left, runtime.root)
+    try_out(left, runtime.root, out)
     write_plan(with_teachers(experiments), out/PLAN)
     for e in left:
         with readable_errors(out/e.id): (out/e.id/ERROR).unlink(missing_ok=True)

@@ -26,6 +26,7 @@ from .experiments import Experiment, lr_at
 from .files import ERROR, locked, make_folder, readable, sha256, write_json
 from .fused import fuse
 from .layers import SpikingNet
+from .looking import look_once
 from .metrics import outcomes, separation, spaced, summary
 from .objectives import Teacher, total
 from .processes import Team, in_team, spawn, synchronised, team
@@ -97,10 +98,12 @@ def first_steps(e: Experiment, split: Split, epoch: int = 0, us: Team = Team(), 
     for parts, *_ in train_steps(e, net, split.train, optimizer(net, e.recipe), epoch, teacher, us):
         yield {k: v.item() for k, v in parts.items()}
 
-def trial(e: Experiment, steps: int, runtime: Runtime = Runtime()) -> pd.DataFrame:
-    "The parts of the loss and the seconds of the first `steps` steps, as they would be trained. Raises `UserError` as `fit` does."
+def trial(e: Experiment, steps: int, runtime: Runtime = Runtime(), out: Path | None = None) -> pd.DataFrame:
+    """The parts of the loss and the seconds of the first `steps` steps, as they would be trained. Data that were looked at for a run under
+    `out` are not looked at again. Raises `UserError` as `fit` does."""
     check_device(runtime.device)
     with threads(runtime.threads):
+        look_once(load(e.data, runtime.root, e.seed, e.T)[0], out)
         split = preflight(e, runtime.root)
         split = split._replace(train=split.train.to(runtime.device))
         us = Team(device=runtime.device)
@@ -150,6 +153,8 @@ def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record | None
             us.all(lambda: check_device(us.device))
             lock = []
             us.first(lambda: lock.append(stack.enter_context(locked(make_folder(folder)))))
+            split, _ = us.all(lambda: load(e.data, runtime.root, e.seed, e.T))
+            look_once(split, out, us)
             us.all(lambda: check_shares(e, preflight(e, runtime.root), us))
             if e.teacher: fit(e.teacher, out, runtime)
             if not us.first(lambda: _finished(e, folder)): _train(e, folder, runtime, us, *lock)

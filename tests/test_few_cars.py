@@ -109,10 +109,10 @@ def test_images_are_decoded_once_until_a_file_changes(tmp_path, monkeypatch):
     (lambda h: (h/'devkit/train_perfect_preds.txt').write_text('1\ntwo'), 'whole number'),
     (lambda h: (h/'devkit/train_perfect_preds.txt').write_bytes(b'\xff\xfe'), 'whole number'),
     (lambda h: (h/'devkit/train_perfect_preds.txt').write_text('1\n0\n7'), 'line 2 names class 0 of 4 · 2 such'),
-    (lambda h: (h/'devkit/train_perfect_preds.txt').write_text(''), 'class 0 has 0'),
+    (lambda h: (h/'devkit/train_perfect_preds.txt').write_text(''), 'preds.txt: the file is empty'),
     (lambda h: (h/'devkit/cars_meta.mat').write_bytes(b'nothing'), 'MATLAB'),
-    (lambda h: savemat(h/'devkit/cars_meta.mat', {'other': 1}), 'line 1 names class 1 of 0'),
-    (lambda h: (h/'devkit/cars_meta.mat').unlink(), 'cars_meta.mat'),
+    (lambda h: savemat(h/'devkit/cars_meta.mat', {'other': 1}), 'cars_meta.mat: has no class_names'),
+    (lambda h: (h/'devkit/cars_meta.mat').unlink(), 'cars_meta.mat: no such file'),
     (lambda h: [f.unlink() for f in (h/'cars_train').iterdir()], 'class 0 has 0'),
     (lambda h: (h/'cars_train/00004.jpg').write_bytes(b'\xff\xd8 no'), '00004.jpg: cannot be decoded')])
 def test_damage_is_told_in_one_line(tmp_path, harm, word):
@@ -137,7 +137,7 @@ def test_the_shelf_knows_whole_sets_alone(tmp_path):
     lay_out(tmp_path)
     lay_out(tmp_path, folder='stanford_cars_10cls')
     assert 'FewCars' not in shelf_table(tmp_path).index and home_of(StanfordCars, tmp_path) == tmp_path/'stanford_cars'
-    assert 'cannot be read as a MATLAB file' in said(check_set, 'StanfordCars', tmp_path)
+    assert 'cars_train_annos.mat: no such file' in said(check_set, 'StanfordCars', tmp_path)
 
 
 def test_tier_small_has_cars_and_no_other_fine_grained_set():

@@ -8,9 +8,10 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 from torchvision import datasets, transforms
 
-from snn_repro import folders
+from snn_repro import folders, lists
 from snn_repro.data import check_split, manifest
-from snn_repro.folders import CUB200, Files, Folder, ImageNet1k, StanfordCars, StanfordDogs, decode, read_tree
+from snn_repro.folders import CUB200, Files, Folder, ImageNet1k, StanfordCars, StanfordDogs, decode
+from snn_repro.lists import read_tree
 from snn_repro.images import CIFAR10, CIFAR100, Images, Npz, by_class, canonical, cifar_images, part, pixel_stats
 from snn_repro.draws import stream
 from snn_repro.spec import Spec, UserError
@@ -285,9 +286,9 @@ def test_broken_folders_are_told_in_one_line(pictures):
     assert 'no such folder' in said(Folder(path='nowhere').load, pictures, 0, 4)
     file = home/'train'/'ant'/'0.png'
     source = Folder(size=16).load(pictures, 0, 4).train
-    for content in (b'', b'text', file.read_bytes()[:200]):
+    for content, words in ((b'', 'is empty'), (b'text', 'cannot be decoded'), (file.read_bytes()[:200], 'cannot be decoded')):
         file.write_bytes(content)
-        assert 'cannot be decoded' in said(source.batch, torch.tensor([0]))
+        assert words in said(source.batch, torch.tensor([0]))
     file.unlink()
     assert '0.png' in said(source.batch, torch.tensor([0])) and '0.png: no such file' in said(lambda: list(source.values()))
 
@@ -387,8 +388,8 @@ def test_the_remedy_for_a_partial_copy_leads_somewhere(tmp_path, cls, fetched):
 
 
 def test_the_order_is_not_the_disks(pictures, monkeypatch):
-    walk, want = folders.os.walk, read_tree(pictures/'images')
-    monkeypatch.setattr(folders.os, 'walk', lambda *a, **k: [(d, s, n[::-1]) for d, s, n in [*walk(*a, **k)][::-1]])
+    walk, want = lists.os.walk, read_tree(pictures/'images')
+    monkeypatch.setattr(lists.os, 'walk', lambda *a, **k: [(d, s, n[::-1]) for d, s, n in [*walk(*a, **k)][::-1]])
     assert read_tree(pictures/'images') == want
 
 
