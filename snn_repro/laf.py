@@ -30,6 +30,7 @@ class LAF(KD):
     """
     per_step: bool = False
     parts: ClassVar[tuple[str, ...]] = ('laf',)
+    later: ClassVar[tuple] = ()
 
     def __call__(self, out, target, progress=(0, 1), teacher=None):
         features, classifier = self.need(teacher).features.mean(0), teacher.classifier
