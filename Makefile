@@ -3,7 +3,7 @@ PY ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: reproduce test release-test prepare exhibits results notebooks lab lock
+.PHONY: reproduce test test-portable release-test prepare exhibits results notebooks lab lock
 
 $(READY): settings.ini setup.py constraints.txt
 	test -x $(BIN)/python || $(PY) -m venv .venv
@@ -15,10 +15,15 @@ reproduce: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
-	$(BIN)/pytest -q tests
+	$(BIN)/pytest -q --durations=20 tests
 
-# Each notebook alone in a fresh kernel; the built wheel in an empty environment, from another folder; twenty kills at random moments;
-# ten thousand mangled files; a SLURM cluster of two nodes, where SLURM is installed. Half an hour.
+# Each notebook alone in a fresh kernel, and the numeric tests, as other processors compute: without vector instructions, and with a jitter of the last bits.
+# (What this processor does best is what `make test` runs.)
+test-portable: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/portable.py
+
+# The built wheel in an empty environment, from another folder; twenty kills at random moments; ten thousand mangled files;
+# a SLURM cluster of two nodes, where SLURM is installed. A quarter of an hour.
 release-test: $(READY)
 	OMP_NUM_THREADS=1 SNN_REPRO_RELEASE=1 $(BIN)/pytest -q -m 'release or slurm' tests
 

@@ -1,4 +1,4 @@
-"What only a release needs to know, some ten minutes of it: `make release-test`."
+"What only a release needs to know: `make release-test`."
 import os, subprocess, sys
 from pathlib import Path
 
@@ -12,10 +12,6 @@ def run(*command, cwd):
     done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
-
-
-@pytest.mark.parametrize('path', sorted((root/'nbs').glob('*.ipynb')), ids=lambda p: p.stem)
-def test_a_notebook_runs_alone(path): run(Path(sys.executable).parent/'jupyter', 'execute', '--kernel_name=python3', path, cwd=path.parent)
 
 
 def test_the_wheel_works_in_an_empty_environment(tmp_path):
