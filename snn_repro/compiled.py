@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch.autograd.function import once_differentiable
 
+from .kernels import floating
+
 # %% ../nbs/07_compiled.ipynb #a4ec5f28
 def membranes(currents, decay: float, threshold: float) -> list[torch.Tensor]:
     "The scaled membrane before firing, step by step: `a[t] = x[t] + decay·a[t-1]` where the step before did not fire, else `x[t]`."
@@ -128,11 +130,13 @@ def run(function, static: tuple, axes: str, *tensors):
     return code(list(tensors))[0] if code else function(*static, *tensors)
 
 # %% ../nbs/07_compiled.ipynb #82e8a706
-def wide(x): return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+def wide(x):
+    "`x` in float32, or as it is where it has float64."
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 def fire(T: int, decay: float, threshold: float, x):
-    "Spikes `[T, N]` of the current `x` `[T, N]`, or `[1, N]` for the same at all steps, in its dtype. The membrane has float32 at least."
-    return spikes(list(wide(x).unbind())*(T//len(x)), decay, threshold, x.dtype)
+    "Spikes `[T, N]` of the current `x` `[T, N]`, or `[1, N]` for the same at all steps, in the dtype of `floating(x)`. The membrane has float32 at least."
+    return spikes(list(wide(x).unbind())*(T//len(x)), decay, threshold, floating(x).dtype)
 
 def credit(T: int, decay: float, gain: float, v_threshold: float, derivative, detach_reset: bool, x, grad):
     "The gradient `[T, N]` of the current `x`, from that of the spikes."
@@ -171,4 +175,4 @@ class CompiledLIF(torch.autograd.Function):
 
 def compiled_lif(x, *setting):
     "`kernels.fused_lif`, compiled: the same arguments, the same spikes."
-    return CompiledLIF.apply(x, *setting)
+    return CompiledLIF.apply(floating(x), *setting)

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from .bits import Packed, pack_spikes, unpack
 from .compiled import credits, run, spikes, wide
+from .kernels import floating
 from .layers import Folded
 
 # %% ../nbs/09_firing.ipynb #4c0ff08b
@@ -33,8 +34,8 @@ def currents(kinds: str, T: int, parts) -> list[torch.Tensor]:
     return found*(T//len(found))
 
 def fire_sum(kinds: str, T: int, decay: float, threshold: float, *parts):
-    "Spikes `[T,M,C]`, in the dtype of the first term."
-    return spikes(currents(kinds, T, parts), decay, threshold, parts[0].dtype)
+    "Spikes `[T,M,C]`, in the dtype of the first term, or float32 where that is no float."
+    return spikes(currents(kinds, T, parts), decay, threshold, floating(parts[0]).dtype)
 
 def credit_sum(kinds: str, T: int, decay: float, gain: float, v_threshold: float, derivative, detach_reset: bool, grad, *parts):
     "The gradient of the sum, with as many steps as its terms, from the spikes' gradient `[T,M,C]`."
@@ -186,5 +187,6 @@ class Layer(torch.autograd.Function):
         d = d.view(-1, H, W, C).permute(0, 3, 1, 2)
         found = [None]
         for t, needed in zip(terms, job.split(ctx.needs_input_grad[1:])):
-            found += t.drive.back(d, t, needed) if t.drive else [d.unflatten(0, (-1, B)).to(t.x.dtype)]
+            plain = [d.unflatten(0, (-1, B)).to(t.x.dtype) if needed[0] else None]
+            found += t.drive.back(d, t, needed) if t.drive else plain
         return tuple(found)

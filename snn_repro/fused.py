@@ -47,11 +47,18 @@ class Current:
     "A sum of terms that is computed when a neuron, or anything else, asks for it: pairs of a `Folded`, or None, and its input `[T,B,...]`; or one, the same for `steps` steps."
     def __init__(self, *terms, steps: int | None = None): self.terms, self.steps, self.known = terms, steps, None
 
+    def joins(self, other) -> bool:
+        "Whether the sum with `other` can wait as well."
+        if self.steps: return False
+        if isinstance(other, Current): return not other.steps
+        return torch.is_tensor(other) and other.is_floating_point()
+
     def __add__(self, other):
-        if self.steps or isinstance(other, Current) and other.steps: return self.tensor() + other
+        if not self.joins(other): return self.tensor() + other
         return Current(*self.terms, *(other.terms if isinstance(other, Current) else [(None, other)]))
 
-    def __radd__(self, other): return other + self.tensor() if self.steps else Current((None, other), *self.terms)
+    def __radd__(self, other):
+        return Current((None, other), *self.terms) if self.joins(other) else other + self.tensor()
 
     def expand(self, T: int, *sizes):
         "As a tensor's `expand`. A stem's current stays one step, which is the same at all T."

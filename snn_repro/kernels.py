@@ -7,42 +7,47 @@ import torch
 from torch.autograd.function import once_differentiable
 
 
+def floating(x):
+    "`x`; whole numbers and truth values as float32."
+    return x if x.is_floating_point() else x.float()
+
+
 def fused_lif(x, decay: float, gain: float, v_threshold: float, derivative, detach_reset: bool):
-    """Spikes `[T, ...]` (0 or 1, dtype of `x`) of a LIF with input current `x` `[T, ...]` of any rank and membrane 0 before the first step.
+    """Spikes `[T, ...]` (0 or 1, dtype of `floating(x)`) of a LIF with input current `x` `[T, ...]` of any rank and membrane 0 before the first step.
 
     Step: `h = decay·u + gain·x`, a spike where `h > v_threshold`, `u = h` where there is none and 0 where there is.
     `derivative(v)`, with `v = h - v_threshold`, is the surrogate for the spike's derivative; it gets all steps at once and returns
     a new tensor of the same shape, which this function then overwrites. `detach_reset`: no gradient through the reset.
-    The membrane of float16 and bfloat16 input is float32. `x` is never written; it may be expanded over `T`. The backward pass
-    keeps one tensor of the size of `x`; without a gradient the membrane of a single step is all that is kept.
+    A membrane that is not a number does not fire, and stays so. The membrane of float16 and bfloat16 input is float32. `x` is never written; it may be expanded over `T`. The backward pass
+    keeps one tensor of the size of `x`; without a gradient the membranes become the spikes, in place.
     """
+    x = floating(x)
     if x.dtype in (torch.float16, torch.bfloat16):
         return fused_lif(x.float(), decay, gain, v_threshold, derivative, detach_reset).to(x.dtype)
     if torch.is_grad_enabled() and x.requires_grad:
         return FusedLIF.apply(x, decay, gain, v_threshold, derivative, detach_reset)
-    return _fire(x, [torch.empty_like(x[0])]*len(x), decay, v_threshold/gain)
+    return _membranes(x, decay, v_threshold/gain).gt_(v_threshold/gain)
 
 
-def _fire(x, a, decay, threshold):
-    "Spikes of the scaled membrane `a[t] = x[t] + decay·a[t-1]·keep[t-1]`, which is written into the `T` tensors `a` (all may be one)."
-    spikes = torch.empty_like(x)
-    x, keep = x.unbind(), spikes.unbind()
-    a[0].copy_(x[0])
-    torch.le(a[0], threshold, out=keep[0])
+def _membranes(x, decay, threshold):
+    "The scaled membrane before firing: `a[t] = x[t] + decay·a[t-1]·keep`, where `keep` is 0 after a spike, else 1."
+    a, keep = torch.empty_like(x), torch.empty_like(x[0])
+    x, steps = x.unbind(), a.unbind()
+    steps[0].copy_(x[0])
     for t in range(1, len(x)):
-        torch.addcmul(x[t], a[t-1], keep[t-1], value=decay, out=a[t])
-        torch.le(a[t], threshold, out=keep[t])
-    return spikes.eq_(0)
+        torch.le(steps[t-1], threshold, out=keep)
+        torch.addcmul(x[t], steps[t-1], keep, value=decay, out=steps[t])
+    return a
 
 
 class FusedLIF(torch.autograd.Function):
     "`fused_lif` with its gradient. Works on `a = h/gain`, which saves the product `gain·x`."
     @staticmethod
     def forward(ctx, x, decay, gain, v_threshold, derivative, detach_reset):
-        a = torch.empty_like(x)
+        a = _membranes(x, decay, v_threshold/gain)
         ctx.save_for_backward(a)
         ctx.setting = decay, gain, v_threshold, derivative, detach_reset
-        return _fire(x, a.unbind(), decay, v_threshold/gain)
+        return torch.gt(a, v_threshold/gain, out=torch.empty_like(a))
 
     @staticmethod
     @once_differentiable

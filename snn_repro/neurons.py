@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from spikingjelly.activation_based import neuron
-from .kernels import fused_lif
+from .kernels import floating, fused_lif
 from .spec import Spec, check
 
 # %% ../nbs/00_neurons.ipynb #65b989cd
@@ -144,7 +144,9 @@ class Trace(NamedTuple):
 
 
 def lif_trace(x, p: LIF) -> Trace:
-    "The LIF `p` under the current `x` `[T, ...]`, step by step, with all that happens inside. Autograd gives surrogate gradients."
+    """The LIF `p` under the current `x` `[T, ...]`, step by step, with all that happens inside. Autograd gives surrogate gradients.
+    Whole numbers and truth values are taken as float32."""
+    x = floating(x)
     u, trace = torch.zeros_like(x[0]), []
     for i in x:
         h = p.decay*u + p.gain*i

@@ -69,6 +69,25 @@ def test_bfloat16_has_a_membrane_in_float32(p):
     assert (d.float() - d2).abs().max() <= 2**-8*d2.abs().max()
 
 
+@pytest.mark.parametrize('dtype', (torch.bool, torch.uint8, torch.int64), ids=str)
+def test_whole_numbers_are_computed_as_floats(dtype):
+    c = torch.randint(0, 4, LAYOUTS['images'], generator=torch.Generator().manual_seed(0)).to(dtype)
+    s, want = compiled_lif(c, *setting(TKS_LIF)), lif(c.float(), TKS_LIF)
+    assert s.dtype == torch.float32 and torch.equal(s, want) and 0 < want.mean() < 1
+    plain = fire(4, TKS_LIF.decay, TKS_LIF.v_threshold/TKS_LIF.gain, c.flatten(1))
+    assert plain.dtype == torch.float32 and torch.equal(plain, want.flatten(1)), 'the loop that is compiled'
+
+
+@pytest.mark.parametrize('name', ('TKS', 'EnOF'))
+def test_a_membrane_that_is_not_a_number_does_not_fire_and_stays_so(name):
+    p, x, g = NEURONS[name], current('images', torch.float32), current('images', torch.float32, 1)
+    x[1, ..., ::2] = torch.nan
+    (s, d), (s2, d2) = passes(compiled_lif, p, x, g), passes(lambda x, *_: lif(x, p), p, x, g)
+    assert torch.equal(s, s2) and not s[1:, ..., ::2].any() and s[..., 1::2].any()
+    close = lambda a, b: torch.allclose(a, b, rtol=1e-5, atol=1e-5, equal_nan=True)
+    assert close(d[1:], d2[1:]) and close(d[..., 1::2], d2[..., 1::2])   # before the NaN a reset may keep it from the gradient
+
+
 def test_a_still_image_is_read_once_for_all_steps():
     x = torch.randn(1, 2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     out = []

@@ -23,7 +23,7 @@ from snn_repro.models.resnet20 import ThinResNet20
 from snn_repro.models.sew import ThinSEWResNet19
 from snn_repro.models.small import SmallResNet, SmallSEW, SmallVGG
 from snn_repro.models.vgg import ThinVGG
-from snn_repro.neurons import ENOF_LIF, LIFNode
+from snn_repro.neurons import ENOF_LIF, LIFNode, lif
 from snn_repro.spec import UserError
 from snn_repro.training import Runtime, fit
 
@@ -160,7 +160,7 @@ def test_what_is_kept():
 
 def test_nothing_falls_back_silently(monkeypatch):
     def eager(*_): raise AssertionError('an eager kernel was used')
-    monkeypatch.setattr(kernels, '_fire', eager)
+    monkeypatch.setattr(kernels, '_membranes', eager)
     monkeypatch.setattr(Folded, 'forward', lambda self, x: eager() if 'stem' not in self.where else nn.Sequential.forward(self, x.flatten(0, 1)).unflatten(0, x.shape[:2]))
     for name in ('VGG', 'residual', 'SEW', 'ResNet-20, EnOF'):
         arch = ARCHS[name]
@@ -200,6 +200,30 @@ def test_a_current_is_a_tensor_to_everything_but_a_neuron():
         got = waiting(x)
         assert isinstance(got, Current) and torch.equal(use(got), use(y))
     assert len(waiting(x)) == 4 and waiting(x).shape == y.shape
+
+
+def layer_and_node(dtype=torch.float32):
+    "A fused layer `folded` and its neuron, in test mode, the layer as it is to be read, spikes for it, and a drawn tensor of its output's shape."
+    net, fast, _ = twins(SmallResNet(), 'maps', dtype)
+    plain, waiting = next((a, b) for a, b in zip(net.eval().body.modules(), fast.eval().body.modules()) if isinstance(b, Waiting))
+    x = (torch.rand(4, 6, 8, 8, 8) < .3).to(dtype)
+    return plain, waiting, next(m for m in fast.modules() if isinstance(m, LIFNode)), x, torch.randn(plain(x).shape).to(dtype)
+
+
+@pytest.mark.parametrize('whole', (torch.bool, torch.int64), ids=str)
+def test_whole_numbers_beside_a_current_are_computed_as_floats(whole):
+    plain, waiting, node, x, y = layer_and_node()
+    c = (2*y).abs().to(whole)
+    want = lif(plain(x) + c.float(), node.p)
+    for current in (waiting(x) + c, c + waiting(x)): assert torch.equal(node(current), want) and want.any()
+    assert torch.equal(node(c), lif(c.float(), node.p)), 'alone'
+
+
+def test_a_current_that_is_not_a_number_does_not_fire():
+    plain, waiting, node, x, y = layer_and_node()
+    x[1, 0, 0, 0, 0] = torch.nan
+    want = lif(plain(x), node.p)
+    assert torch.equal(node(waiting(x)), want) and want.any() and plain(x).isnan().any() and not want[1][plain(x)[1].isnan()].any()
 
 
 def test_a_current_that_was_looked_at_is_not_computed_twice():

@@ -199,3 +199,35 @@ def test_trace():
     h, s, u = lif_trace(x, ENOF_LIF)
     assert torch.equal(s, lif(x, ENOF_LIF)) and torch.equal(u, torch.where(s > 0, 0., h)) and torch.equal(h[0], x[0])
     assert torch.allclose(h[1:], .25*u[:-1] + x[1:])
+
+
+WHOLE = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+
+@pytest.mark.parametrize('p', PAPERS + [LIF(tau=3.)])
+@pytest.mark.parametrize('dtype', WHOLE, ids=str)
+def test_whole_numbers_are_computed_as_floats(p, dtype):
+    c = torch.randint(-1 if dtype.is_signed else 0, 4, (8, 5, 400), generator=torch.Generator().manual_seed(0)).to(dtype)
+    want, node = lif(c.float(), p), p.build()
+    node.store_v_seq = True
+    for s in (lif(c, p), fused(c, p), node(c)):
+        assert s.dtype == torch.float32 and torch.equal(s, want)
+    assert 0 < want.mean() < 1 and torch.equal(node.v_seq, lif_trace(c.float(), p).u)
+    assert torch.equal(fused(c[:1].expand(8, 5, 400), p), lif(c[:1].float().expand(8, 5, 400), p)), 'a still image'
+
+
+@pytest.mark.parametrize('p', PAPERS + [replace(TKS_LIF, surrogate=g, detach_reset=d) for g in (Tanh(), ATan(), Sigmoid()) for d in (True, False)])
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_a_membrane_that_is_not_a_number_does_not_fire_and_stays_so(p, value):
+    x, G = draw((6, 300), torch.float32)
+    x[2, ::2] = value
+    (s, grad), (s_, grad_) = gradient(lambda x: fused(x, p), x, G), gradient(lambda x: lif(x, p), x, G)
+    assert torch.equal(s, s_) and torch.equal(s, fused(x, p)) and torch.allclose(grad, grad_, rtol=1e-5, atol=1e-6, equal_nan=True)
+    fired = value == float('inf')                      # it fires once; what 0·∞ leaves is no number
+    assert (s[2, ::2] == fired).all() and (value < 0 or not s[3:, ::2].any()) and s[:, 1::2].any()
+    if value != -float('inf'): assert lif_trace(x, p).u[2:, ::2].isnan().all()
+    assert grad[:, 1::2].isfinite().all(), 'a neuron knows nothing of its neighbours'
+    for half in (torch.bfloat16, torch.float16): assert torch.equal(fused(x.to(half), p), lif(x.to(half).float(), p).to(half))
+    if type(p.surrogate) is Tanh: return               # SpikingJelly has none of its kind
+    theirs, grad_theirs = gradient(node_of_spikingjelly(p), x, G)
+    assert torch.equal(s[:, ::2], theirs[:, ::2])
+    if value != value: assert torch.equal(grad.isnan(), grad_theirs.isnan())
