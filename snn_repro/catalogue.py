@@ -95,12 +95,16 @@ class Tier(NamedTuple):
     seeds: int
     scale: Callable
     about: str
+    first: int = 0
+    spans: tuple = ()
 
 def find_tier(name: str) -> Tier:
     "The tier of that name. Raises `UserError` with the known ones."
     known = contents()['tiers']
     check(name in known, f'unknown tier {name!r}', remedy='choose from ' + ', '.join(known))
-    return Tier(name, known[name]['seeds'], lambda runs: runs.get(name), known[name]['about'])
+    t = known[name]
+    spans = tuple(map(tuple, t['spans']))
+    return Tier(name, t['seeds'], lambda runs: runs.get(name), t['about'], t['first'], spans)
 
 @lru_cache(maxsize=None)
 def exhibits() -> tuple[Exhibit, ...]:
@@ -109,7 +113,11 @@ def exhibits() -> tuple[Exhibit, ...]:
     return tuple(Exhibit(**d | {'rows': tuple(map(row, d['rows'])), 'draw': Draw(**d['draw'])}) for d in contents()['exhibits'])
 
 # %% ../nbs/42b_catalogue.ipynb #c4df7ac4
-def seeds(exhibit: Exhibit, tier: Tier) -> range: return range(min(exhibit.seeds, tier.seeds))
+def seeds(exhibit: Exhibit, tier: Tier) -> range:
+    "The paired seeds of an exhibit in `tier`."
+    own = next((s for s in tier.spans if s[0] == exhibit.id), None)
+    _, first, n = own or (exhibit.id, tier.first, min(exhibit.seeds, tier.seeds))
+    return range(first, first + n)
 
 def scaled_to(tier: Tier, row: Row, seed: int = 0):
     "The experiment (or `Run`) of a row in `tier`, for `seed`; None where the row has none or nothing stands in for its data."
@@ -118,7 +126,9 @@ def scaled_to(tier: Tier, row: Row, seed: int = 0):
 
 def plan(exhibits, tier: Tier) -> list:
     "The unique experiments (or `Run`s) of `exhibits` in `tier`, all teachers before all students, by seed."
-    scaled = {e: None for seed in range(tier.seeds) for x in exhibits if seed in seeds(x, tier) for r in x.rows if (e := scaled_to(tier, r, seed))}
+    wanted = {x.id: seeds(x, tier) for x in exhibits}
+    scaled = {e: None for seed in sorted(set().union(*wanted.values())) for x in exhibits
+              if seed in wanted[x.id] for r in x.rows if (e := scaled_to(tier, r, seed))}
     teachers = {e.teacher: None for e in scaled if e.teacher}
     return [*teachers, *(e for e in scaled if e not in teachers)]
 

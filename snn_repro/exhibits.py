@@ -20,6 +20,7 @@ from . import catalogue
 from .catalogue import Draw, Exhibit, fill, named, near, plan, scaled_to, seeds
 from .experiments import OTHERS, TIERS, CIFAR10, CIFAR100, DVSCIFAR10, Experiment, ImageNet1k, Tier, enof_experiment, tks_experiment
 from .files import read_json
+from .lengths import LENGTH_EXHIBITS
 from .spec import Spec, check, edits, variant
 from .tables import Row
 
@@ -213,7 +214,7 @@ OUR_FIGURES = (
     Exhibit('energy', 'Ours: energy of an inference', 'ours; EnOF\'s summary calls RepAct\'s extra work small', tuple(energy_rows()),
             draw_figure('energy_figure', 'Energy of an inference', 'Neither paper has this figure.')))
 
-EXHIBITS = ENOF_EXHIBITS + TKS_TABLES + TKS_FIGURES + OUR_FIGURES
+EXHIBITS = LENGTH_EXHIBITS + ENOF_EXHIBITS + TKS_TABLES + TKS_FIGURES + OUR_FIGURES
 
 # %% ../nbs/43_exhibits.ipynb #09a5a6d5
 def find(ids=None) -> tuple[Exhibit, ...]:
@@ -252,8 +253,10 @@ def pack_runs(exhibits, tier: Tier, runs, path):
     from snn_repro.runs import Runs, pack
     loose = Runs(runs)
     records = [r for e in plan(exhibits, tier) if (r := loose.get(e))]
-    def drawing(part): return plan([x for x in exhibits if x.needs == part], tier)
-    return pack(records, path, features={e.id for e in drawing('features') if e.seed == 0}, sure={e.id for e in drawing('sure')})
+    def drawing(part): return [x for x in exhibits if x.needs == part]
+    drawn = {scaled_to(tier, r, seeds(x, tier)[0]) for x in drawing('features') for r in x.rows}
+    sure = {e.id for e in plan(drawing('sure'), tier)}
+    return pack(records, path, features={e.id for e in drawn if e}, sure=sure)
 
 # %% ../nbs/43_exhibits.ipynb #6d8bfbd3
 def parts(v):
@@ -269,7 +272,7 @@ def as_plain(exhibits=EXHIBITS) -> dict:
     def run(e): return {'epochs': e.recipe.epochs} | ({'teacher': e.teacher.id} if e.teacher else {})
     def row(r): return {'labels': r.labels, 'paper': r.paper, 'note': r.note, 'runs': {t: e.id for t, e in scaled.get(r.experiment, {}).items()}}
     return {'exhibits': [x._asdict() | {'rows': [row(r) for r in x.rows], 'draw': x.draw._asdict()} for x in exhibits],
-            'runs': {e.id: run(e) for e in runs}, 'tiers': {t.name: {'seeds': t.seeds, 'about': t.about} for t in TIERS.values()},
+            'runs': {e.id: run(e) for e in runs}, 'tiers': {t.name: {'seeds': t.seeds, 'about': t.about, 'first': t.first, 'spans': t.spans} for t in TIERS.values()},
             'later': {type(p).__name__: {f.name: f.default for f in fields(p) if f.name in p.later} for p in parts(tuple(runs)) if p.later}}
 
 def write_catalogue(path):

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['TKS_RECIPE', 'ENOF_RECIPE', 'STATIC', 'EVENTS', 'ADAM', 'DATASETS', 'ARCHS', 'ENOF_ARCHS', 'ENOF_SETTINGS', 'METHODS',
-           'OTHERS', 'STANDINS', 'MINI_STILL', 'MINI_EVENTS', 'MINI_RECIPE', 'SMALL_DATA', 'SMALL_RECIPE', 'TIERS',
-           'Recipe', 'lr_at', 'Experiment', 'Setting', 'tks_experiment', 'enof_experiment', 'mini', 'same', 'short',
-           'small', 'Tier', 'find_tier']
+           'OTHERS', 'STANDINS', 'MINI_STILL', 'MINI_EVENTS', 'MINI_RECIPE', 'SMALL_DATA', 'SMALL_RECIPE',
+           'LONG_RECIPE', 'NEW_SEEDS', 'LONG_SPANS', 'SMALL_SPANS', 'TIERS', 'Recipe', 'lr_at', 'Experiment', 'Setting',
+           'tks_experiment', 'enof_experiment', 'mini', 'same', 'short', 'small', 'long', 'tier_of', 'scaling', 'Tier',
+           'find_tier']
 
 # %% ../nbs/31_experiments.ipynb #a79bae32
 from dataclasses import dataclass, replace
@@ -224,17 +225,47 @@ def small(e: Experiment) -> Experiment | None:
     data = SMALL_DATA.get(type(e.data))
     return data and replace(mini(e), data=data, augment=CropFlip(pad=4) if data.still else NoAugment(), recipe=SMALL_RECIPE)
 
+# %% ../nbs/31_experiments.ipynb #945099dd
+LONG_RECIPE = replace(MINI_RECIPE, epochs=192, test_every=192)
+
+def long(e: Experiment) -> Experiment:
+    "The miniature, trained for 192 epochs. It never looks at objective, read-out or init."
+    return replace(mini(e), recipe=LONG_RECIPE)
+
+# %% ../nbs/31_experiments.ipynb #f33b3445
+def tier_of(e: Experiment) -> str:
+    "The tier at whose size `e` is written; '' for a paper's experiment, which any tier may scale."
+    if type(e.arch) not in map(type, STANDINS.values()): return ''
+    return 'long' if isinstance(e.data, (Digits, EventDigits)) else 'small'
+
+def scaling(name: str, scale: Callable) -> Callable:
+    "`scale` for papers' experiments; those written at the size of tier `name` stay, others give None."
+    def scaled(e: Experiment) -> Experiment | None:
+        if not tier_of(e): return scale(e)
+        return e if tier_of(e) == name else None
+    return scaled
+
 # %% ../nbs/31_experiments.ipynb #939f8d2c
 class Tier(NamedTuple):
-    "`scale` turns a paper's experiment into this tier's; `seeds` is the largest number of paired seeds an exhibit gets."
+    """`scale` turns a paper's experiment into this tier's (None: nothing stands in); `seeds` is the
+    largest number of paired seeds an exhibit gets, from seed `first` on. `spans` holds exhibits that
+    have other seeds here: (exhibit's id, first seed, how many)."""
     name: str
     seeds: int
     scale: Callable[[Experiment], Experiment | None]
     about: str
+    first: int = 0
+    spans: tuple = ()
 
-TIERS = {t.name: t for t in (
+NEW_SEEDS = 200   # what is planned for these was planned before any run had seen them
+LONG_SPANS = tuple((id, NEW_SEEDS, n) for id, n in {
+    'length': 32, 'length-enof': 16, 'enof-ablation': 16, 'tks-fig3a': 16, 'tks-fig4': 16}.items())
+SMALL_SPANS = (('length', NEW_SEEDS, 8), ('length-enof', NEW_SEEDS, 8))
+
+TIERS = {t.name: t._replace(scale=scaling(t.name, t.scale)) for t in (
     Tier('mini', 8, mini, "scikit-learn's digits, still and through a simulated event camera; small nets; minutes on two cores"),
-    Tier('small', 5, small, "10,000 images of CIFAR, real pixels, the whole test set; events: CIFAR through a simulated camera, and N-MNIST; ten models of Stanford Cars; hours on a CPU"),
+    Tier('long', 8, long, "the miniature's digits and nets, sixteen times its epochs; hours on two cores", NEW_SEEDS, LONG_SPANS),
+    Tier('small', 5, small, "10,000 images of CIFAR, real pixels, the whole test set; events: CIFAR through a simulated camera, and N-MNIST; ten models of Stanford Cars; hours on a CPU", spans=SMALL_SPANS),
     Tier('short', 3, short, "the papers' data and nets at a tenth of the epochs, in bfloat16; days of a GPU"),
     Tier('paper', 1, same, "the papers' data, nets and epochs"))}
 
