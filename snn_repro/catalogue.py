@@ -39,8 +39,9 @@ class Draw(NamedTuple):
         if self.kind == 'table':
             from snn_repro.tables import MEASURES, table
             return table(filled, **self.how | {'measures': {m: MEASURES[m] for m in self.how['measures']}})
-        from snn_repro import figures   # here: who draws no figure need not wait for matplotlib
-        return getattr(figures, self.kind)(filled, tier, **self.how)
+        from snn_repro import effects, figures   # here: who draws no figure need not wait for matplotlib
+        draw = getattr(figures, self.kind, None) or getattr(effects, self.kind)
+        return draw(filled, tier, **self.how)
 
 # %% ../nbs/42b_catalogue.ipynb #c60bef31
 @lru_cache(maxsize=None)
