@@ -1,11 +1,12 @@
 "`python -m snn_repro` is the command `snn-repro`."
-import os, sys
+import sys
 
 from snn_repro.cli import main
+from snn_repro.surroundings import place
 
 if __name__ == '__main__':
     code = main()
-    if int(os.environ.get('WORLD_SIZE', 1)) > 1:
+    if place()[1] > 1:
         from snn_repro.processes import leave
         leave(code)
     sys.exit(code)

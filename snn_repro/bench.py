@@ -30,7 +30,7 @@ from .neurons import LIF, TKS_LIF
 from .peers import PEERS, installed
 from .race import STATUS, Heat, How, Row, alone, kept, page, peak, race, record, rows
 from .spec import UserError, check
-from .training import check_device, threads
+from .training import check_device, surroundings, threads
 from .watch import wrap
 
 # %% ../nbs/48e_bench.ipynb #daadfbbe
@@ -197,6 +197,7 @@ def bench(names, how: How, heats: list[Heat] | None = None, tell: Callable[[list
 def write_bench(names, how: How, file: Path | None = None, width: int = 100):
     "Run the races `names`; print the rows of each group, and write what is there so far into `file`. Raises `UserError` as `bench` does."
     check_device(how.device)
+    surroundings(how.device)   # asked before the first race, and remembered
     found, out, missing = [], chosen(names, how.device, programme())[1], [n for n in PEERS if how.peers and n not in installed()]
     if file:
         make_folder(file.parent)

@@ -1,8 +1,8 @@
 "The command line: one verb, one call. What it cannot do it says in one line."
-import os, sys, warnings
+import sys, warnings
 from pathlib import Path
 
-from snn_repro.options import at_least_one, chosen, columns, parser, runtime
+from snn_repro.options import at_least_one, chosen, columns, make_do, parser, runtime, tells
 from snn_repro.spec import UserError, check, diff
 
 
@@ -131,13 +131,14 @@ def sprint(a):
 
 
 def main(argv=None) -> int:
+    make_do()
     warnings.showwarning = lambda message, *_, **__: print(f'snn-repro: {message}', file=sys.stderr)
     try:
         a = parser(reproduce, work_, status, compare, plan_, list_, show, run, data, report, verify, bench, sprint).parse_args(argv)
         a.do(a)
         return 0
     except (UserError, MemoryError) as e:
-        if os.environ.get('RANK', '0') == '0': print(f'snn-repro: {e}', file=sys.stderr)   # of several processes the first one tells
+        if tells(argv): print(f'snn-repro: {e}', file=sys.stderr)
     except BrokenPipeError: sys.stderr.close()
     except KeyboardInterrupt:
         print('\nsnn-repro: stopped. Finished runs are kept; the same command goes on from here.', file=sys.stderr)

@@ -65,6 +65,7 @@ def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: i
     finished in the folder `out` on `devices` processors or GPUs like this one. Raises `UserError` before anything is timed if a data set or net cannot be had."""
     runtime = Runtime(root, device)
     check_device(device)
+    machine = surroundings(device)['hardware']
     runs = with_teachers([edits(e, changes) for e in plan(exhibits, tier)])
     check(runs, 'these tables and figures need no runs', ', '.join(x.id for x in exhibits))
     called = {edits(s, changes): n for x in reversed(exhibits) for n, e in reversed(names(x).items()) if (s := tier.scale(e))}
@@ -76,8 +77,7 @@ def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: i
             for kind, c in costs.items()]
     hours = {e: costs[replace(e, seed=0)].seconds/3600 for e in runs}
     left = [h for e, h in hours.items() if not is_done(Path(out)/e.id)]
-    machine = torch.cuda.get_device_name(device) if device.startswith('cuda') else f'one thread of {surroundings()["hardware"]["cpu"]}'
-    said = [f'All {len(runs)} runs: {_digits(sum(hours.values()))} hours of {machine}.',
+    said = [f'All {len(runs)} runs: {_digits(sum(hours.values()))} hours of {machine.get("gpu") or "one thread of " + machine["cpu"]}.',
             f'To do: {len(left)} of them ({len(runs) - len(left)} are done in {out}), {_digits(sum(left))} hours; {devices} at a time, about {span(3600*share(left, devices))}.']
     return '\n\n'.join([table(('run', 'runs', 'epochs', 'steps', 's/step', 'hours'), rows, width), *(wrap(t, width) for t in said)])
 

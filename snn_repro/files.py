@@ -4,6 +4,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from snn_repro.spec import UserError, check, shown
+from snn_repro.surroundings import count
 
 SEAL, PART, LOCK, ERROR = 'done.json', '.part', 'lock', 'error.json'
 LARGEST = 2**26   # bytes of JSON that are read: a stranger's file does not fill the memory
@@ -180,9 +181,10 @@ def held(folder) -> bool:
 
 def _me() -> dict:
     "Who holds a lock: a process on a host, and the SLURM job it belongs to (how often that one was started again)."
-    job = {'job': os.environ['SLURM_JOB_ID'], 'restarts': int(os.environ.get('SLURM_RESTART_COUNT', 0))} if 'SLURM_JOB_ID' in os.environ else {}
-    space = Path('/proc/self/ns/pid')   # containers may share a host's name, not its processes
-    return {'host': socket.gethostname(), 'space': os.readlink(space) if space.exists() else '', 'pid': os.getpid()} | job
+    job = {'job': os.environ['SLURM_JOB_ID'], 'restarts': count('SLURM_RESTART_COUNT')} if 'SLURM_JOB_ID' in os.environ else {}
+    try: space = os.readlink('/proc/self/ns/pid')   # containers may share a host's name, not its processes
+    except OSError: space = ''
+    return {'host': socket.gethostname(), 'space': space, 'pid': os.getpid()} | job
 
 
 def _holder(path: Path) -> str:
@@ -191,8 +193,9 @@ def _holder(path: Path) -> str:
 
 
 def _remove_if_left_behind(path: Path):
-    "Of several processes that see a lock without a holder, one removes it; a lock that another made meanwhile is put back."
-    if not (path.exists() and _left_behind(path)): return
+    """Of several processes that see a lock without a holder, one removes it; a lock that another made meanwhile is put back.
+    Silence alone may be a clock that was set: only a lock that gives no sign of life while we watch is removed for it."""
+    if not (path.is_file() and (_gone(path) or _silent(path) and _silent_for(path, 1.5*BEAT))): return
     aside = path.with_name(f'{LOCK}.{socket.gethostname()}.{os.getpid()}{PART}')
     try: os.rename(path, aside)
     except FileNotFoundError: return
@@ -200,19 +203,34 @@ def _remove_if_left_behind(path: Path):
     else: os.rename(aside, path)
 
 
-def _left_behind(path: Path) -> bool:
-    "Whether the process of a lock is gone: seen at once on this host or in this SLURM job, by its silence elsewhere."
-    if not path.is_file(): return False
-    try: silent = time.time() - path.stat().st_mtime > SILENT
-    except FileNotFoundError: return False
+def _left_behind(path: Path) -> bool: return path.is_file() and (_gone(path) or _silent(path))
+
+
+def _gone(path: Path) -> bool:
+    "Whether the process of a lock is known to be gone: one of this host, or of this SLURM job."
     try: holder = read_json(path)
-    except UserError: return silent
-    if not isinstance(holder, dict): return silent
+    except UserError: return False
+    if not isinstance(holder, dict): return False
     me = _me()
     if 'job' in me and holder.get('job') == me['job'] and holder.get('restarts') != me['restarts']: return True
-    if (holder.get('host'), holder.get('space', me['space'])) == (me['host'], me['space']):
-        with suppress(PermissionError, KeyError, TypeError, OverflowError): return silent or _ended(holder['pid'])
-    return silent
+    here = (holder.get('host'), holder.get('space', me['space'])) == (me['host'], me['space'])
+    with suppress(PermissionError, KeyError, TypeError, OverflowError): return here and _ended(holder['pid'])
+    return False
+
+
+def _silent(path: Path) -> bool:
+    "Whether a lock's last sign of life is too far from now, by this machine's clock."
+    try: return abs(time.time() - path.stat().st_mtime) > SILENT
+    except FileNotFoundError: return False
+
+
+def _silent_for(path: Path, seconds: float) -> bool:
+    "Whether a lock gives no sign of life while so many seconds pass."
+    try:
+        before = path.stat().st_mtime_ns
+        time.sleep(seconds)
+        return path.stat().st_mtime_ns == before
+    except FileNotFoundError: return False
 
 
 def _ended(pid: int) -> bool:

@@ -1,8 +1,9 @@
 "What each verb of the command line understands."
-import argparse, shutil
+import argparse, shutil, sys
 from pathlib import Path
 
 from snn_repro.spec import UserError, check
+from snn_repro.surroundings import name_user, place, speak_any_letter
 
 
 class Parser(argparse.ArgumentParser):
@@ -86,7 +87,19 @@ def chosen(a):
     return asked(a.experiment, find_tier(a.tier), getattr(a, 'variant', None), a.set, getattr(a, 'seed', None))
 
 
-def columns() -> int: return shutil.get_terminal_size((100, 24)).columns
+def columns() -> int: return max(40, shutil.get_terminal_size((100, 24)).columns)
+
+
+def make_do():
+    "What a process of the command line needs and its surroundings may lack."
+    speak_any_letter()
+    name_user()
+
+
+def tells(argv) -> bool:
+    "Whether this process says what went wrong: of a team that shares runs, the first one alone."
+    verb = (sys.argv[1:] if argv is None else argv)[:1]
+    return place()[0] == 0 or verb not in (['run'], ['work'])
 
 
 def parser(*functions) -> Parser:

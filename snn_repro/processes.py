@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import nn
 
 from .spec import UserError, check
+from .surroundings import place
 
 # %% ../nbs/32b_processes.ipynb #757cb94f
 class Team(NamedTuple):
@@ -77,7 +78,7 @@ def _value(value, error):
 # %% ../nbs/32b_processes.ipynb #d9740184
 def in_team() -> bool:
     "Whether this process was started as one of several."
-    return int(os.environ.get('WORLD_SIZE', 1)) > 1
+    return place()[1] > 1
 
 def team(device: str = 'cpu') -> Team:
     "The team that this process was started in, by `accelerate launch`, `torchrun`, a job of chapter 47 or `spawn`; it alone if it was not."
@@ -87,7 +88,7 @@ def team(device: str = 'cpu') -> Team:
     check(device == 'cpu' or torch.cuda.device_count() > int(os.environ['LOCAL_RANK']), f'{torch.cuda.device_count()} GPUs can be used here, a process needs one each',
           "device 'cuda'", 'start fewer processes')
     state = PartialState(cpu=device == 'cpu')
-    check(state.num_processes == int(os.environ['WORLD_SIZE']), f'{state.num_processes} of {os.environ["WORLD_SIZE"]} processes found each other', 'team')
+    check(state.num_processes == place()[1], f'{state.num_processes} of {place()[1]} processes found each other', 'team')
     return Team(state.process_index, state.num_processes, str(state.device))
 
 # %% ../nbs/32b_processes.ipynb #529eda2f

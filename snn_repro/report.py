@@ -43,20 +43,20 @@ def folders_of(runs, tier: Tier) -> list[Path]:
 
 
 def write_report(exhibits, tier: Tier, folders, folder, width: int = 100) -> Path:
-    """Print claims and tables of `exhibits` and write `folder/index.html`, both from nothing but the records under `folders`, which stand side by
+    """Write `folder/index.html`, then print claims and tables of `exhibits`, both from nothing but the records under `folders`, which stand side by
     side where there are several. Prints and returns the page's path."""
     sources, known = {str(f): Runs(f) for f in folders}, find_tier(tier.name)   # `tier` may be that of chapter 31, whose scale takes experiments
-    wanted = plan(listed(exhibits), known)
+    wanted, text = plan(listed(exhibits), known), []
     for name, runs in sources.items():
-        if not any(runs.get(e) for e in wanted): print(f'\n{name} holds none of the runs that are asked for in tier {tier.name}.')
+        if not any(runs.get(e) for e in wanted): text.append(f'{name} holds none of the runs that are asked for in tier {tier.name}.')
     claims = [c for c in CLAIMS if c.exhibit in {x.id for x in exhibits}]
     said = {name: verdicts(known, runs, claims) for name, runs in sources.items()} if claims else {}
     sections = [claim_section(said, {name: claim_table(known, runs, claims) for name, runs in sources.items()}, tier)] if claims else []
-    if claims: print(f'\nclaims: what the runs say of each\n\n{to_text(side_by_side_verdicts(said).drop(columns=["paper", "where"]), width)}')
+    if claims: text.append(f'claims: what the runs say of each\n\n{to_text(side_by_side_verdicts(said).drop(columns=["paper", "where"]), width)}')
     for exhibit in exhibits:
         filled = {name: fill(exhibit, tier, runs) for name, runs in sources.items()}
         drawn = {name: exhibit.draw(f, tier.name) for name, f in filled.items()}
-        if is_table(drawn): print(f'\n{exhibit.id}: {exhibit.title}\n\n{to_text(side_by_side(drawn), width)}')
+        if is_table(drawn): text.append(f'{exhibit.id}: {exhibit.title}\n\n{to_text(side_by_side(drawn), width)}')
         sections.append(section(exhibit, filled, drawn, tier))
     glance = summed_up(exhibits, [(tier, runs) for runs in sources.values()], list(said.values()))
     links = ' '.join(f'<a href="#{i}">{i}</a>' for i in ['claims']*bool(claims) + [e.id for e in exhibits])
@@ -67,7 +67,7 @@ def write_report(exhibits, tier: Tier, folders, folder, width: int = 100) -> Pat
 {''.join(sections)}</html>"""
     path = make_folder(folder)/'index.html'
     write(path, page)
-    print(f'\nReport: {path}')
+    for part in [*text, f'Report: {path}']: print(f'\n{part}')
     return path
 
 

@@ -3,7 +3,7 @@
 A job is a worker as on one machine: it takes the next undone run of its plan, a copy in OUT/slurm, until none is left. All it knows is in
 the run folders, so a job that is requeued, after a time-out, a preemption or the death of a node, goes on where these stand.
 """
-import getpass, hashlib, os, shutil, subprocess, sys, time
+import hashlib, os, shutil, sys, time
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -17,6 +17,7 @@ from snn_repro.files import make_folder, readable_errors
 from snn_repro.launch import WORKER, Failure, failures, prepare, undone, watch, with_teachers
 from snn_repro.processes import in_team
 from snn_repro.spec import UserError, check
+from snn_repro.surroundings import answer, count
 from snn_repro.training import Runtime
 from snn_repro.work import write_plan
 
@@ -42,7 +43,7 @@ class Worker:
     def __init__(self, out: Path, runtime: Runtime, plan: Path): self.out, self.runtime, self.plan = out, runtime, plan
 
     def __call__(self):
-        if int(os.environ.get('SLURM_NTASKS', 1)) > 1: TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        if count('SLURM_NTASKS') > 1: TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         from snn_repro.work import work
         work(self.out, self.runtime, self.plan)
 
@@ -95,8 +96,9 @@ def job_name(experiments, out) -> str:
 
 def queued(name: str) -> dict[str, str] | None:
     "The jobs of this name that SLURM has, waiting or running: {id: state}; None where SLURM does not answer."
-    asked = subprocess.run(['squeue', '-hr', '-u', getpass.getuser(), '-n', name, '-o', '%i %T'], capture_output=True, text=True)
-    return None if asked.returncode else dict(line.split() for line in asked.stdout.splitlines())
+    said = answer(['squeue', '-hr', '-u', str(os.getuid()), '-n', name, '-o', '%i %T'], patience=60)
+    lines = None if said is None else [line.split() for line in said.splitlines()]
+    return dict(lines) if lines is not None and all(len(words) == 2 for words in lines) else None
 
 
 def submit(e: _Executor, out, runtime: Runtime, jobs: int, plan: Path) -> list[str]:

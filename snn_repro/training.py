@@ -7,7 +7,7 @@ __all__ = ['Runtime', 'check_device', 'threads', 'load', 'preflight', 'first_ste
            'check_shares', 'read_weights', 'load_weights', 'board']
 
 # %% ../nbs/33_training.ipynb #8b6bbead
-import hashlib, platform, subprocess, sys, time
+import hashlib, os, platform, sys, time
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from itertools import islice
@@ -32,6 +32,7 @@ from .objectives import Teacher, total
 from .processes import Team, in_team, spawn, synchronised, team
 from .runs import SCHEMA, Record, open_run, save_run
 from .spec import UserError, check
+from .surroundings import commit_of, lines_of, name_user, version_of
 
 # %% ../nbs/33_training.ipynb #a83c9a3a
 class Runtime(NamedTuple):
@@ -74,6 +75,7 @@ def load(data, root: Path | None, seed: int, T: int) -> tuple[Split, str]:
 # %% ../nbs/33_training.ipynb #d31c02d4
 def preflight(e: Experiment, root: Path | None = None) -> Split:
     "Everything that can be known before training; returns the data. Raises `UserError`."
+    name_user()
     split, _ = load(e.data, root, e.seed, e.T)
     check(len(split.train) >= e.recipe.batch, f'{len(split.train)} training images do not fill a batch of {e.recipe.batch}', type(e.data).__name__,
           'set recipe.batch lower')
@@ -125,18 +127,14 @@ def probe(e: Experiment, split: Split, us: Team = Team()) -> dict:
 @lru_cache(maxsize=None)
 def surroundings(device: str = 'cpu') -> dict:
     "Versions, hardware (the name of a CUDA device too), and the commit of the library if it runs from a checkout."
-    import importlib.metadata as meta, os
-    def git(*a):
-        r = subprocess.run(['git', '-C', str(Path(sys.modules['snn_repro'].__file__).parent), *a], capture_output=True, text=True)
-        return r.stdout.strip() if r.returncode == 0 else None
-    cpu = next((l.split(':')[1].strip() for l in _lines('/proc/cpuinfo') if l.startswith('model name')), platform.processor())
-    return {'schema': SCHEMA, 'versions': {p: meta.version(p) for p in ('torch', 'numpy', 'spikingjelly', 'scikit-learn')} |
-            {'python': platform.python_version(), 'snn-repro': sys.modules['snn_repro'].__version__},
-            'commit': git('rev-parse', '--short=12', 'HEAD'), 'dirty': bool(git('status', '--porcelain', '--', '.')),
-            'hardware': {'cpu': cpu, 'instructions': torch.backends.cpu.get_cpu_capability(), 'cores': os.cpu_count(), 'system': platform.system()} |
+    library = sys.modules['snn_repro']
+    commit, dirty = commit_of(Path(library.__file__))
+    cpu = next((l.split(':')[1].strip() for l in lines_of('/proc/cpuinfo') if l.startswith('model name')), platform.machine())
+    return {'schema': SCHEMA, 'versions': {p: version_of(p) for p in ('torch', 'numpy', 'spikingjelly', 'scikit-learn')} |
+            {'python': platform.python_version(), 'snn-repro': library.__version__},
+            'commit': commit, 'dirty': dirty,
+            'hardware': {'cpu': cpu, 'instructions': torch.backends.cpu.get_cpu_capability(), 'cores': os.cpu_count() or 1, 'system': platform.system()} |
                         ({'gpu': torch.cuda.get_device_name(device)} if device.startswith('cuda') else {})}
-
-def _lines(path): return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 # %% ../nbs/33_training.ipynb #cf13f0a1
 def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record | None:
@@ -207,6 +205,7 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda
     r = e.recipe
     split, digest = load(e.data, runtime.root, e.seed, e.T)
     us.first(lambda: _begin(e, folder))
+    about = us.first(lambda: surroundings(us.device))
     split = split._replace(train=split.train.to(us.device), test=split.test.to(us.device))
     net = synchronised(build(e, split).to(us.device), us)
     fused = runtime.fuse if runtime.fuse and fuse(net, runtime.fuse) else None
@@ -240,7 +239,7 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda
                'operations': count_trained(e, {k: v.cpu() for k, v in net.state_dict().items()}, split)}
     files = manifest(split)
     listed = {'manifest': hashlib.sha256(files.encode()).hexdigest()} if files else {}
-    env = surroundings(us.device) | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': us.device, 'processes': us.size, 'fused': fused, 'seconds': seconds}
+    env = about | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': us.device, 'processes': us.size, 'fused': fused, 'seconds': seconds}
     weights = {k: v.cpu().numpy() for k, v in net.state_dict().items()}
     us.first(lambda: still() or save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), result['logits'], result['labels'], result['features'][kept],
                               metrics, weights, files) and drop_checkpoints(folder))

@@ -131,7 +131,7 @@ def settle():
 
 def end_with_parent():
     "Where `launch` started this process: have it killed when that one ends, however it ends."
-    parent = os.environ.pop(PARENT, None)
-    if parent is None: return
+    parent = os.environ.pop(PARENT, '')
+    if not parent.isdecimal(): return
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)   # PR_SET_PDEATHSIG
     if os.getppid() != int(parent): os._exit(1)

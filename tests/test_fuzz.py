@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from conftest import NAME
+from snn_repro import files
 from snn_repro.checkpoint import FOLDER, Progress, Sums, _digest, capture
 from snn_repro.cli import main
 from snn_repro.exhibits import asked
@@ -23,7 +24,9 @@ from snn_repro.metrics import outcomes, summary
 from snn_repro.processes import Team
 from snn_repro.report import effort
 from snn_repro.runs import SCHEMA, Runs, pack, save_run
+from snn_repro.slurm import queued
 from snn_repro.spec import UserError, edits
+from snn_repro.surroundings import PLACE, cache_folder, commit_of, count, place
 from snn_repro.tables import MEASURES
 from snn_repro.training import threads
 from snn_repro.watch import compare, status
@@ -222,10 +225,11 @@ def home(tmp_path, monkeypatch):
     (tmp_path/'outside/kept.json').write_text('{}')
     monkeypatch.setenv('SNN_REPRO_CANARY', str(tmp_path/'outside'))
     monkeypatch.setattr(os, 'fsync', lambda descriptor: None)
+    monkeypatch.setattr(files, 'BEAT', .01)
     with threads(1): yield tmp_path   # threads that wait for each other take twenty times as long
 
 
-def place(home: Path, files: dict) -> Path:
+def put_files(home: Path, files: dict) -> Path:
     "The files in a fresh folder `runs/<id>`."
     shutil.rmtree(home/'runs', ignore_errors=True)
     folder = home/'runs'/E.id
@@ -318,7 +322,7 @@ def use(records, runs: Runs):
 @fuzz(3000)
 @given(data=st.data())
 def test_a_config_is_read_or_refused(home, data):
-    path = place(home, {'config.json': data.draw(often(json_bytes(E.to_dict()), json_bytes(E.to_dict()), st.sampled_from(SPECIAL)))})/'config.json'
+    path = put_files(home, {'config.json': data.draw(often(json_bytes(E.to_dict()), json_bytes(E.to_dict()), st.sampled_from(SPECIAL)))})/'config.json'
     def read():
         e = asked(str(path), find_tier('mini'))[1]
         assert e == Experiment.from_dict(json.loads(e.to_json())) and e.id and (e.teacher is None or e.teacher.id)
@@ -330,7 +334,7 @@ def test_a_config_is_read_or_refused(home, data):
 @fuzz(400)
 @given(data=st.data())
 def test_the_command_line_shows_a_config_or_says_one_line(home, data):
-    path = place(home, {'config.json': data.draw(json_bytes(E.to_dict()))})/'config.json'
+    path = put_files(home, {'config.json': data.draw(json_bytes(E.to_dict()))})/'config.json'
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err): code = told(home, lambda: main(['show', str(path)]), path)
     assert (code == 0 and not err.getvalue()) or (code == 1 and err.getvalue().startswith(f'snn-repro: {path}') and err.getvalue().count('\n') == 1), err.getvalue()
@@ -355,7 +359,7 @@ def test_an_edit_is_made_or_refused(changes):
 @fuzz(3000)
 @given(data=st.data())
 def test_a_record_is_read_or_refused(home, honest, data):
-    folder = place(home, data.draw(mangled_folder(honest, 'loose')))
+    folder = put_files(home, data.draw(mangled_folder(honest, 'loose')))
     runs = Runs(folder.parent)
     told(home, lambda: use([r] if (r := runs.get(E)) else [], runs), folder.parent)
 
@@ -363,7 +367,7 @@ def test_a_record_is_read_or_refused(home, honest, data):
 @fuzz(2000)
 @given(data=st.data())
 def test_a_packed_folder_is_read_or_refused(home, honest, data):
-    folder = place(home, data.draw(mangled_folder(honest, 'packed')))
+    folder = put_files(home, data.draw(mangled_folder(honest, 'packed')))
     def read():
         runs = Runs(folder)
         runs.get(E)
@@ -413,7 +417,7 @@ def mangled_checkpoints(draw):
 @fuzz(2000)
 @given(files=mangled_checkpoints())
 def test_a_checkpoint_is_gone_on_from_or_passed_over(home, files):
-    folder, err = place(home, files), io.StringIO()
+    folder, err = put_files(home, files), io.StringIO()
     net, opt = learner()
     fresh = {k: v.clone() for k, v in net.state_dict().items()}
     def go_on():
@@ -430,7 +434,7 @@ def test_a_checkpoint_is_gone_on_from_or_passed_over(home, files):
 @given(content=st.one_of(json_bytes({'host': os.uname().nodename, 'pid': os.getpid(), 'job': '1', 'restarts': 0}), json_bytes({'host': os.uname().nodename, 'pid': 2**22 + 1}), st.sampled_from(SPECIAL)),
        old=st.booleans())
 def test_a_lock_is_held_or_taken_over(home, content, old):
-    folder = place(home, {LOCK: content, ERROR: content})
+    folder = put_files(home, {LOCK: content, ERROR: content})
     if old: os.utime(folder/LOCK, (0, 0)) if (folder/LOCK).is_file() and not (folder/LOCK).is_symlink() else None
     def take():
         assert held(folder) in (True, False)
@@ -447,7 +451,7 @@ def test_a_plan_and_its_folders_are_looked_at_or_refused(home, data):
     held_by = {'host': os.uname().nodename, 'pid': os.getpid(), 'job': '1'}
     files = {LOCK: held_by, ERROR: {'reason': 'why', 'time': 'now', 'host': 'x'}, 'config.json': E.to_dict(), f'{FOLDER}/a.json': {'count': 1, 'state': checkpoint(1)[1], 'sha256': ''}}
     chosen = data.draw(st.lists(st.sampled_from([*files]), unique=True))
-    folder = place(home, {n: data.draw(often(json_bytes(files[n]), json_bytes(files[n]), st.sampled_from(SPECIAL))) for n in chosen})
+    folder = put_files(home, {n: data.draw(often(json_bytes(files[n]), json_bytes(files[n]), st.sampled_from(SPECIAL))) for n in chosen})
     plan = [data.draw(often(json_bytes(PLANNED), st.just(json.dumps(PLANNED).encode()))) for _ in range(data.draw(st.integers(0, 2)))]
     put(folder.parent/PLAN, data.draw(often(st.just(b'\n'.join(plan) + b'\n'), st.sampled_from(SPECIAL))))
     told(home, lambda: status(folder.parent, 80), folder.parent)
@@ -457,16 +461,43 @@ def test_a_plan_and_its_folders_are_looked_at_or_refused(home, data):
 @fuzz(600)
 @given(data=st.data())
 def test_two_runs_are_compared_or_refused(home, honest, data):
-    folder = place(home, data.draw(mangled_folder(honest, 'loose')))
+    folder = put_files(home, data.draw(mangled_folder(honest, 'loose')))
     other = folder.with_name('other')
     other.mkdir()
     for name, content in honest['loose'].items(): (other/name).write_bytes(content)
     told(home, lambda: compare(folder, other), folder)
 
 
+# What another job, a container or a home directory leaves in the environment
+
+LEFT = (*PLACE, 'MASTER_ADDR', 'SLURM_JOB_ID', 'SLURM_RESTART_COUNT', 'SLURM_NTASKS', 'COLUMNS', 'LINES', 'HOME', 'XDG_CACHE_HOME', 'USER', 'LOGNAME', 'PATH', 'TMPDIR', 'GIT_DIR',
+        'SNN_REPRO_PARENT', 'LANG', 'LC_ALL', 'TERM', 'NO_COLOR')
+said = st.one_of(text, st.sampled_from(['0', '1', '2', '3', '-1', ' 2', '1e3', '²', '9'*5000, 'abc', '29500', '/nonexistent', '/dev/null', '/root', '.'])).map(
+    lambda v: v.replace('\0', '').encode('utf-8', 'replace').decode())
+
+
+@fuzz(1000)
+@given(left=st.dictionaries(st.sampled_from(LEFT), said, max_size=8))
+def test_a_mangled_environment_costs_nothing(home, monkeypatch, left):
+    folder, err = put_files(home, {}), io.StringIO()
+    with monkeypatch.context() as m:
+        m.chdir(folder)
+        for k, v in left.items(): m.setenv(k, v)
+        def look():
+            rank, size = place()
+            assert 0 <= rank < size and count('SLURM_NTASKS') >= 0 and cache_folder().is_absolute() and os.access(cache_folder(), os.W_OK)
+            if 'PATH' in left: assert commit_of(Path(files.__file__)) == (None, None) and queued('a') is None
+            with locked(folder): assert held(folder)
+            return main(['status', str(folder)])
+        with contextlib.redirect_stderr(err): assert told(home, look, folder) == 1
+    line, = err.getvalue().splitlines()
+    assert line.startswith('snn-repro: ') and 'there are no runs in this folder' in line
+    assert list(folder.iterdir()) == []
+
+
 def test_the_mangled_files_were_honest_once(home, honest):
     "What the properties mangle is read without complaint as it is."
     files = {k: v for k, v in honest['loose'].items()}
-    runs = Runs(place(home, files).parent)
-    assert use([runs.get(E)], runs) and use(list(Runs(place(home, honest['packed']))), runs)
+    runs = Runs(put_files(home, files).parent)
+    assert use([runs.get(E)], runs) and use(list(Runs(put_files(home, honest['packed']))), runs)
     assert edits(E, ['seed=1']) == replace(E, seed=1)

@@ -116,6 +116,7 @@ def lock_elsewhere(folder):
 
 def test_a_lock_of_another_host_that_stays_silent_is_waited_for_and_its_run_taken(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(files, 'SILENT', 1)
+    monkeypatch.setattr(files, 'BEAT', .1)
     stale, free = tiny(0), tiny(1)
     write_plan([stale, free], tmp_path/PLAN)
     lock_elsewhere(tmp_path/stale.id)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from conftest import NAME, power_cut
+from snn_repro import files
 from snn_repro.checkpoint import FOLDER, PLACES, load_checkpoint, save_checkpoint
 from snn_repro.exhibits import asked
 from snn_repro.experiments import MINI_RECIPE, find_tier
@@ -196,7 +197,8 @@ def test_a_folder_removed_meanwhile_is_told(busy):
 
 
 @pytest.mark.parametrize('host, age, held', [('elsewhere', 0, True), ('elsewhere', 1000, False), (None, 1000, False)])
-def test_a_lock_is_left_behind_when_it_is_silent(tmp_path, host, age, held):
+def test_a_lock_is_left_behind_when_it_is_silent(tmp_path, monkeypatch, host, age, held):
+    monkeypatch.setattr(files, 'BEAT', .1)
     lock = tmp_path/LOCK
     lock.write_text(json.dumps({'host': host or socket.gethostname(), 'pid': os.getpid()}))
     os.utime(lock, (time.time() - age,) * 2)
