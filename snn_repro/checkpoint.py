@@ -32,6 +32,22 @@ def restore(net: torch.nn.Module, opt: torch.optim.Optimizer, tensors: dict[str,
     opt.load_state_dict(opt.state_dict() | {'state': kept})
 
 
+class NonFinite(UserError):
+    "A loss, a weight or another value of a run that is infinite or not a number."
+
+
+def not_finite(net: torch.nn.Module, opt: torch.optim.Optimizer) -> str:
+    "The first of the tensors that the next step depends on which holds an infinite value or none, in words; empty if all are finite."
+    names = {p: n for n, p in net.named_parameters()}
+    kept = {(names[p], k): v for p, state in opt.state.items() for k, v in state.items() if torch.is_tensor(v)}
+    found = {k: v for k, v in ({(n, ''): v for n, v in net.state_dict().items()} | kept).items() if v.is_floating_point()}
+    good = torch.stack([v.isfinite().all().to(next(iter(found.values())).device) for v in found.values()])   # one question to a GPU, not one for each
+    if good.all(): return ''
+    (name, state), v = list(found.items())[good.logical_not().nonzero()[0].item()]
+    layer, _, tensor = name.rpartition('.')
+    return f'{tensor}{f" ({state} of the optimiser)" if state else ""} of layer {layer or "0"} holds {v[~v.isfinite()][0].item()}'
+
+
 def check_fits(net: torch.nn.Module, opt: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], state: dict):
     "Raise, before anything is changed, unless a checkpoint's tensors are those of this net and optimiser, and its data those of `Progress`."
     like, weights, kept = capture(net, opt), [p for g in opt.param_groups for p in g['params']], {}
@@ -120,14 +136,19 @@ class Progress:
     @property
     def seconds(self) -> float: return self.before + time.perf_counter() - self.start
 
+    def check_finite(self, steps: int):
+        "Raise `NonFinite` where the net or the optimiser holds what is no finite number. A net may hide it for long: a neuron makes spikes of anything."
+        found = not_finite(self.net, self.opt)
+        if self.us.any(bool(found)): raise NonFinite(f'{found or "a value is not finite"} in epoch {self.epoch}, after step {steps}', self.folder.name, 'lower recipe.lr')
+
     def tick(self, sums: Sums):
-        "Called after each step: a checkpoint, if it is time."
+        "Called after each step: a checkpoint, if it is time. Raises `NonFinite`."
         if not self.us.any(time.perf_counter() - self.saved >= self.every): return
+        self.check_finite(sums.steps)
         state = {'epoch': self.epoch, 'history': self.history, 'seconds': self.seconds, 'data': self.data, 'parts': list(sums.parts),
                  'sums': {k: getattr(sums, k) for k in ('right', 'seen', 'steps')}}
         tensors = capture(self.net, self.opt) | {f'sums.{k}': v for k, v in sums.parts.items()}
         self.saved = time.perf_counter()
-        if not all(bool(v.isfinite().all()) for v in tensors.values() if v.is_floating_point()): return   # the next loss will not be finite
         self.us.first(lambda: self._save(tensors, state))
         self._remember()
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Runtime', 'check_device', 'threads', 'load', 'preflight', 'first_steps', 'trial', 'probe', 'surroundings', 'fit',
-           'check_shares', 'read_weights', 'load_weights', 'board']
+           'check_shares', 'read_weights', 'load_weights', 'check_answers', 'board']
 
 # %% ../nbs/33_training.ipynb #8b6bbead
 import hashlib, os, platform, sys, time
@@ -14,14 +14,15 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from .checkpoint import Progress, Sums, drop_checkpoints
+from .checkpoint import NonFinite, Progress, Sums, drop_checkpoints
 from .counting import count_trained
 from .data import Split, check_split, manifest
-from .epochs import FrozenANN, NonFinite, batches, build, evaluate, fetch, optimizer, train_epoch, train_steps
+from .epochs import FrozenANN, batches, build, evaluate, fetch, optimizer, train_epoch, train_steps
 from .experiments import Experiment, lr_at
 from .files import ERROR, locked, make_folder, readable, sha256, write_json
 from .fused import fuse
@@ -179,9 +180,12 @@ def _finished(e: Experiment, folder: Path) -> bool:
 
 # %% ../nbs/33_training.ipynb #2067ee02
 def read_weights(folder: Path) -> dict:
-    "The weights of a finished run. Raises `UserError` where there are none."
+    "The weights of a finished run. Raises `UserError` where there are none, or some are not finite."
     from safetensors.torch import load_file
-    with readable(folder/'weights.safetensors', 'remove this folder, and the run is made again'): return load_file(folder/'weights.safetensors')
+    with readable(folder/'weights.safetensors', 'remove this folder, and the run is made again'):
+        weights = load_file(folder/'weights.safetensors')
+        for k, v in weights.items(): check(bool(v.isfinite().all()), f'{k} holds what is no finite number')
+        return weights
 
 def load_weights(net: SpikingNet, weights: dict, folder: Path):
     "Put `weights`, which came from `folder`, into `net`. Raises `UserError` where they do not fit."
@@ -201,6 +205,12 @@ def _teach(e: Experiment, net: SpikingNet, split: Split, runs: Path, us: Team) -
     return FrozenANN(before, e.recipe.precision) if asked else None, {'teacher': {'id': e.teacher.id, 'weights': digest}}
 
 # %% ../nbs/33_training.ipynb #ecd32b81
+def check_answers(result: dict, where: str, epoch: int):
+    "Raise `NonFinite` where logits, or features as they are kept, in float16, are no finite numbers."
+    for name, dtype in (('logits', np.float32), ('features', np.float16)):
+        largest = np.abs(result[name]).max()
+        if not largest <= np.finfo(dtype).max: raise NonFinite(f'the {name} of a test image reach {largest} after epoch {epoch}', where, 'lower recipe.lr')
+
 def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda: None):
     r = e.recipe
     split, digest = load(e.data, runtime.root, e.seed, e.T)
@@ -222,14 +232,17 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda
             bar.update()
             at.tick(sums)
         for epoch in range(at.epoch, r.epochs):
-            try: row = {'epoch': epoch, 'lr': lr_at(r, epoch)} | train_epoch(e, net, split.train, opt, epoch, teacher, us, at.sums, tick)
+            try:
+                row = {'epoch': epoch, 'lr': lr_at(r, epoch)} | train_epoch(e, net, split.train, opt, epoch, teacher, us, at.sums, tick)
+                at.check_finite(a_pass)
+                if (epoch + 1) % r.test_every == 0 or epoch + 1 == r.epochs:
+                    result = evaluate(net, split.test, us=us, precision=r.precision)
+                    check_answers(result, e.id, epoch)
+                    row['test'] = float((result['logits'].mean(1).argmax(1) == result['labels']).mean())
             except NonFinite as x: raise NonFinite(f'{x.what}; {at.good}', x.where, x.remedy) from None
             except torch.OutOfMemoryError as x:
                 if us.size > 1: raise   # the others do not know of it: the team ends
                 raise UserError(f"the GPU's memory is full; {at.good}", e.id, 'set recipe.micro_batch to a part of recipe.batch') from x
-            if (epoch + 1) % r.test_every == 0 or epoch + 1 == r.epochs:
-                result = evaluate(net, split.test, us=us, precision=r.precision)
-                row['test'] = float((result['logits'].mean(1).argmax(1) == result['labels']).mean())
             log(row)
             at.history.append(row)
             at.epoch, at.sums = epoch + 1, Sums()

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
+from numpy import isfinite
+
 from snn_repro.catalogue import Run, contents, run_of as planned
 from snn_repro.files import SEAL, read_bytes, read_json, readable
 from snn_repro.ledger import LEDGER, hours, read, run_of, standing
@@ -17,7 +19,7 @@ from snn_repro.spec import UserError, check, shown
 from snn_repro.watch import table, wrap
 
 EXACT = 1e-12   # another processor may take a sum in another order, and no more
-BENCH = {'hardware': dict, 'versions': dict, 'commit': str, 'threads': int, 'device': str, 'date': str, 'rows': list}
+BENCH = {'hardware': dict, 'versions': dict, 'threads': int, 'device': str, 'date': str, 'rows': list}
 ROW = {'id': str, 'against': str, 'ratio': float, 'low': float, 'high': float, 'ours': float, 'theirs': float, 'unit': str, 'repeats': int, 'note': str}
 SPRINT = {'goal': float, 'n': int, 'holds': bool, 'top1': {'mean': float}, 'seconds': {'mean': float}, 'hardware': dict, 'versions': dict, 'threads': int, 'device': str, 'runs': list}
 LAP = {'id': str, 'seed': int, 'top1': float, 'seconds': float}
@@ -99,7 +101,7 @@ def _look(l: Looked, ids: set):
         file = l.path/'records.jsonl' if l.packed else l.path/r.id/'config.json'
         try:
             with readable(file):
-                for what in chain(_name(r), _history(r), _teacher(r, ids), _outcomes(l, r)): l.tell(l.path/r.id, what)
+                for what in chain(_name(r), _history(r), _teacher(r, ids), _outcomes(l, r), _weights(l, r)): l.tell(l.path/r.id, what)
                 sound.append((r, json.dumps([r.config['data'], r.config.get('T'), r.seed])))
         except UserError as e: l.tell(l.path/r.id, e.what)
     _pairs(l, sound)
@@ -152,6 +154,15 @@ def _outcomes(l: Looked, r):
     for k in found.keys() | {k for k in said if k.split()[0] in ('prefix', 'step')}:
         if not (k in found and type(said.get(k)) is float and abs(said[k] - found[k]) <= EXACT):
             yield f'{k} is {shown(said.get(k, "missing"))}, its outcomes give {found.get(k, "none")}'
+
+
+def _weights(l: Looked, r):
+    file = l.path/r.id/'weights.safetensors'
+    if l.packed or not file.exists(): return
+    from safetensors import safe_open
+    with readable(file), safe_open(file, 'numpy') as f:
+        for k in f.keys():
+            if not isfinite(f.get_tensor(k)).all(): yield f'its weights are not all finite: {shown(k)}'
 
 
 def _answers(o, T):
@@ -208,6 +219,7 @@ def _timings(file: Path) -> Looked:
         found = read_json(file)
         sprint = isinstance(found, dict) and 'goal' in found
         check_kinds(found, SPRINT if sprint else BENCH, str(file))
+        check(isinstance(found.get('commit'), (str, type(None))), f'the commit is {shown(found.get("commit"))}', str(file))
         for n, row in enumerate(found['runs' if sprint else 'rows']): check_kinds(row, LAP if sprint else ROW, f'{file}, row {n}')
         if sprint: _check_sprint(found, str(file))
     except UserError as e: l.tell(e.where, e.what)

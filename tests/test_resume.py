@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from conftest import NAME, power_cut
-from snn_repro import files
+from snn_repro import checkpoint, files, training
 from snn_repro.checkpoint import FOLDER, PLACES, load_checkpoint, save_checkpoint
 from snn_repro.exhibits import asked
 from snn_repro.experiments import MINI_RECIPE, find_tier
-from snn_repro.files import LOCK, locked
+from snn_repro.files import LOCK, SEAL, locked
 from snn_repro.spec import UserError
 from snn_repro.training import Runtime, fit
 
@@ -299,3 +299,43 @@ def test_two_places_take_turns(tmp_path):
         tensors, state = load_checkpoint(tmp_path)
         assert state == {'n': n, 'third': n/3} and torch.equal(tensors['x'], torch.full((3,), float(n)))
     assert sorted(p.name for p in (tmp_path/FOLDER).iterdir()) == ['a.json', 'a.safetensors', 'b.json', 'b.safetensors']
+
+
+@pytest.mark.parametrize('changes', ({'lr': 1e18, 'weight_decay': 0.}, {'lr': 1e18, 'optimizer': 'sgd'}, {'lr': 1e25, 'optimizer': 'sgd', 'weight_decay': 0.}), ids=str)
+def test_what_is_not_finite_is_never_sealed(tmp_path, changes):
+    e = replace(asked('tks-table3-cifar10-resnet19-baseline', find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=3, **changes))
+    with pytest.raises(UserError, match=r'(holds|the loss is|reach) -?(inf|nan) in epoch \d, (after )?step \d+.*; the(re is no| last whole) checkpoint') as told: fit(e, tmp_path)
+    assert str(told.value).isprintable() and not (tmp_path/e.id/SEAL).exists()
+
+
+@pytest.mark.parametrize('which, words', (('running_var', 'running_var of layer'), ('weight', 'weight of layer'), ('exp_avg_sq', r'\(exp_avg_sq of the optimiser\) of layer')))
+@pytest.mark.parametrize('every', (0, 300))
+def test_a_value_that_the_loss_hides_is_named_with_layer_and_step(tmp_path, monkeypatch, which, words, every):
+    e, steps, seen = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=2)), training.train_steps, []
+    def spoilt(e, net, source, opt, epoch, *more):
+        for step, row in enumerate(steps(e, net, source, opt, epoch, *more)):
+            if step == 3:
+                last = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)][-1]
+                spoil = {'running_var': last.running_var, 'weight': last.weight, 'exp_avg_sq': opt.state[last.weight].get('exp_avg_sq')}[which]
+                spoil.data[0] = torch.inf
+                seen.append(step)
+            yield row
+    from snn_repro import epochs
+    monkeypatch.setattr(epochs, 'train_steps', spoilt)
+    monkeypatch.setattr(epochs.torch, 'isfinite', lambda x: torch.tensor(True))   # the loss tells nothing
+    with pytest.raises(UserError, match=f'{words} .* holds (inf|nan) in epoch 0, after step {4 if every == 0 else 5}'): fit(e, tmp_path, Runtime(checkpoint=every))
+    assert seen and not (tmp_path/e.id/SEAL).exists()
+
+
+def test_a_checkpoint_is_never_of_what_is_not_finite(tmp_path):
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    opt = torch.optim.AdamW(net.parameters())
+    assert checkpoint.not_finite(net, opt) == ''
+    net(torch.randn(4, 3)).sum().backward()
+    opt.step()
+    assert checkpoint.not_finite(net, opt) == ''
+    net[1].running_var[1] = torch.nan
+    assert checkpoint.not_finite(net, opt) == 'running_var of layer 1 holds nan'
+    net[1].running_var[1] = 1.
+    opt.state[net[0].bias]['exp_avg'][0] = -torch.inf
+    assert checkpoint.not_finite(net, opt) == 'bias (exp_avg of the optimiser) of layer 0 holds -inf'

@@ -378,14 +378,27 @@ def test_loose_runs_are_looked_at_without_a_ledger(tiny_run, faults):
     assert fault == f'{folder}/weights.safetensors: changed since the run was finished (its hash differs)'
 
 
+def test_weights_that_are_not_finite_are_told(tiny_run, faults):
+    from safetensors.numpy import load_file, save_file
+    runs, folder = tiny_run
+    weights = load_file(folder/'weights.safetensors')
+    name = next(k for k in weights if k.endswith('running_var'))
+    weights[name][0] = np.inf
+    save_file(weights, folder/'weights.safetensors')
+    seal(folder, SCHEMA)
+    assert faults(runs) == [f'{folder}: its weights are not all finite: {name!r}']
+
+
 @pytest.mark.parametrize('change, words', [(lambda d: d.pop('rows'), 'expected hardware'), (lambda d: d['rows'][0].pop('ratio'), 'row 0: expected id'),
-                                           (lambda d: d['rows'][0].update(ours='fast'), "expected float, found 'fast'"), (None, 'this is not JSON')])
+                                           (lambda d: d['rows'][0].update(ours='fast'), "expected float, found 'fast'"), (lambda d: d.update(commit=3), 'the commit is 3'), (None, 'this is not JSON')])
 def test_timings_that_cannot_be_read_are_told(change, words, evidence, faults):
     given = json.loads((results/'bench/cpu.json').read_text())
     (evidence/'bench').mkdir()
     file = evidence/'bench/cpu.json'
     file.write_text(json.dumps(given))
     assert faults(evidence) == []
+    file.write_text(json.dumps(given | {'commit': None}))
+    assert faults(evidence) == [], 'where git is missing, the commit is unknown'
     if change: change(given)
     file.write_text(json.dumps(given)[:None if change else -9])
     fault, = faults(evidence)
