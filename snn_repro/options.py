@@ -98,8 +98,8 @@ def make_do():
 
 def tells(argv) -> bool:
     "Whether this process says what went wrong: of a team that shares runs, the first one alone."
-    verb = (sys.argv[1:] if argv is None else argv)[:1]
-    return place()[0] == 0 or verb not in (['run'], ['work'])
+    verb = ''.join((sys.argv[1:] if argv is None else argv)[:1])
+    return place()[0] == 0 or verb not in ('run', 'work', 'reproduce', 'sprint')
 
 
 def parser(*functions) -> Parser:

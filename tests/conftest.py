@@ -46,6 +46,14 @@ def cli(capsys):
 
 
 @pytest.fixture
+def teamed(monkeypatch):
+    "`teamed(rank)`: as if a launcher had started this process as that member of two."
+    def start(rank: int):
+        for k, v in dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, MASTER_ADDR='127.0.0.1', MASTER_PORT=29500).items(): monkeypatch.setenv(k, str(v))
+    return start
+
+
+@pytest.fixture
 def refused(cli):
     "`refused(*args)`: the one line with which a command is refused."
     def call(*args):

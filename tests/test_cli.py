@@ -87,9 +87,11 @@ def test_reproduce_names_what_failed(cli, monkeypatch, tmp_path):
     assert code == 1 and err[:2] == ['failed: a-run: the loss is nan', 'failed: b-run: its process was killed'] and '2 of the runs failed' in err[2]
 
 
-def test_of_several_processes_one_tells_what_is_wrong(cli, monkeypatch):
-    monkeypatch.setenv('RANK', '1')
-    assert cli('show', 'nothing')[0::2] == (1, [])
+def test_of_several_processes_one_tells_what_is_wrong(cli, teamed):
+    for rank, lines in ((0, 1), (1, 0)):
+        teamed(rank)
+        code, _, err = cli('run', 'nothing')
+        assert code == 1 and len(err) == lines and len(cli('show', 'nothing')[2]) == 1
 
 
 @pytest.mark.parametrize('args, said', [

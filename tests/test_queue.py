@@ -155,8 +155,8 @@ def test_a_plan_of_other_ids_fails_and_ends(trained, tmp_path):
     assert trained == [] and e.id in json.loads((tmp_path/'other-s0-0'/ERROR).read_text())['reason']
 
 
-def test_a_launch_in_a_team_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv('WORLD_SIZE', '2')
+def test_a_launch_in_a_team_is_refused(teamed, tmp_path):
+    teamed(0)
     with pytest.raises(UserError, match='starts its own processes.*--processes'): launch([tiny()], tmp_path/'runs')
     assert not (tmp_path/'runs').exists()
 
