@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .archives import About, Archive
 from .data import Data, Source, Split
 from .draws import stream
-from .event_files import Found, check_events, frames, list_recordings, read_aedat, read_bin, resized
+from .event_files import Found, check_events, found_in, frames, list_recordings, read_aedat, read_bin, resized
 from .files import PART, SEAL, make_folder, read_json, readable, seal, sealed, sha256, write, write_json
 from .spec import check, diff
 
@@ -53,7 +53,7 @@ def divide(found: Found, seed: int, data: 'Recordings') -> tuple[np.ndarray, ...
 class Recordings(Data):
     """Recordings of an event camera as clips of counts [N,T,2,size,size]; channel 0 darker, 1 brighter.
 
-    `split_by`: frames of equal duration ('time') or number of events. `split`: 'first' takes the first `train_share` of each
+    `split_by`: frames of equal duration ('time'; 'official': by the official code's rule) or number of events. `split`: 'first' takes the first `train_share` of each
     class by name for training, 'random' draws them for each seed. `train`, `valid`, `test`: how many recordings, in proportion
     to the classes; `valid` is taken from the training part; None: all. `reorder`: sort events whose time runs backwards.
     A class knows its `sensor` (height, width), the `count` of its classes, the `numbers` of recordings published in each of its
@@ -66,7 +66,7 @@ class Recordings(Data):
     folders: ClassVar[tuple[str, ...]]
     about: ClassVar[About]
     size: int = 48
-    split_by: Literal['time', 'number'] = 'time'
+    split_by: Literal['time', 'number', 'official'] = 'time'
     reorder: bool = False
     split: Literal['first', 'random'] = 'first'
     train_share: float = 0.9
@@ -194,8 +194,8 @@ def whole_set(data: Recordings, root) -> tuple[Path, Found]:
     home, again = data.home(root), prepare_command(data, root)
     check(home, f'no {data.about.title} here', str(root), f'put there {data.about.place} ({data.about.origin}), or: {again}')
     found = list_recordings(home, data.groups, data.suffix)
-    n, some = len(found.classes), ', '.join(found.classes[:10])
-    check(n == data.count, f'{n} classes with {data.suffix} files instead of {data.count} · {some} …', str(home), again)
+    check(len(found.classes) == data.count, f'{len(found.classes)} classes with {data.suffix} files instead of {data.count} · '
+          f'{found.fewest(12)}', str(home), again)
     check_numbers(data, found, home, f'remove {home if home != Path(root) else "its folders"}, then: {again}')
     return home, found
 
@@ -203,7 +203,7 @@ def whole_set(data: Recordings, root) -> tuple[Path, Found]:
 def sealed_set(data: Recordings, root, folder: Path) -> Found | None:
     "The recordings whose frames are in `folder`; None if unfinished. Raises `UserError` for changed files or too few recordings."
     if not sealed(folder, _SCHEMA): return None
-    with readable(folder/'recordings.json', 'remove this folder'): found = Found(*map(tuple, map(read_json(folder/'recordings.json').get, Found._fields)))
+    with readable(file := folder/'recordings.json', 'remove this folder'): found = found_in(read_json(file), str(file))
     check_numbers(data, found, folder, f'remove {folder}, then: {prepare_command(data, root)}')
     return found
 

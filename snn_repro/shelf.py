@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -128,7 +129,9 @@ def check_recordings(data: Recordings, root) -> list[str]:
     if data.home(root):
         home, found = whole_set(data, root)
         read = read_all('recordings', found.names, lambda n: data.events(home/n)[0]['t'][0])
-        lines = [f'{home}: {len(found.classes)} classes, {counted(data, found)}', f'recordings: all {len(read)} can be read']
+        first = np.sort(read) / 1000
+        lines = [f'{home}: {len(found.classes)} classes, {counted(data, found)}', f'recordings: all {len(read)} can be read; their first '
+                 f'events are at {first[0]:.1f} to {first[-1]:.1f} ms, half of them before {np.median(first):.1f} ms']
     for folder, T in frames_made(type(data), root).items():
         lines.append(f'{folder}: frames for T = {T}, as they were sealed, of {counted(data, sealed_set(data, root, folder))}')
     return lines

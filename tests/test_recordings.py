@@ -139,7 +139,6 @@ good = made(3, 50)
     ('a.aedat', as_aedat(good)[:-8] + bytes([0, 1, 0, 4, 0, 4, 0, 0]), 'event 49 has the address 0x10004'),   # x or y beyond 127
     ('a.aedat', as_aedat(good, b''), 'not AEDAT 2.0'),
     ('a.aedat', as_aedat(good, b'#!AER-DAT4.0\r\n'), "not AEDAT 2.0: it starts with b'#!AER-DAT4.0'"),
-    ('a.aedat', as_aedat(good, b'#!AER-DAT2.0\r\n# caf\xe9\r\n'), 'events read of 50|multiple|header'),
     ('a.aedat', b'#!AER-DAT2.0\r\n', 'no events'),
     ('a.aedat', b'#!AER-DAT2.0', 'no events'),
     ('a.aedat', as_aedat(good | {'t': good['t'][::-1]}), 'time runs backwards')])
@@ -148,6 +147,58 @@ def test_bad_files(tmp_path, name, content, words):
     kind = {'a.aedat': DVSCIFAR10, 'caltech.bin': NCaltech101, 'a.bin': NMNIST}[name]
     with pytest.raises(UserError, match=words) as e: kind().clip(path, 2)
     assert e.value.where == str(path) and e.value.remedy and '\n' not in str(e.value)
+
+def wrapped(e, bits, before):
+    "The events with the clock at its end `before` µs after the first, and as such a clock writes them."
+    on = e | {'t': e['t'] - e['t'][0] + 2 ** bits - before}
+    return on, on | {'t': on['t'] % 2 ** bits}
+
+@pytest.mark.parametrize('before', [1, 100_000, 299_000])
+def test_a_clock_that_starts_anew_is_wound_on(tmp_path, before):
+    "It was refused, and sorted with the advice that was given its end came first."
+    on, as_written = wrapped(made(5, 500), 23, before)
+    path = put(tmp_path/'a.bin', as_bin(as_written))
+    assert same(read_bin(path), on) and not same(load_ATIS_bin(path), on)
+    for reorder in (False, True): assert torch.equal(NMNIST(reorder=reorder).clip(path, 5), resized(frames(on, 5, (34, 34)), 48))
+    on, as_written = wrapped(made(6, 500, (128, 128)), 32, before)
+    assert same(read_aedat(put(tmp_path/'a.aedat', as_aedat(as_written))), on)
+
+def test_a_clock_may_start_anew_more_than_once(tmp_path):
+    t = np.arange(0, 3 * 2 ** 23, 100_003)
+    e = made(0, len(t)) | {'t': t}
+    assert same(read_bin(put(tmp_path/'a.bin', as_bin(e | {'t': t % 2 ** 23}))), e)
+
+@pytest.mark.parametrize('reorder', [False, True])
+def test_one_damaged_time_is_no_new_start(tmp_path, reorder):
+    e = made(5, 500)
+    e['t'][250] = 2 ** 23 - 1
+    with pytest.raises(UserError, match='time falls from 8388607 to [0-9]+ µs at event 251, .* 23 bits .* 1 such') as error:
+        NMNIST(reorder=reorder).clip(put(tmp_path/'a.bin', as_bin(e)), 5)
+    assert 'reorder' not in error.value.remedy
+
+def test_jitter_beside_a_new_start_is_still_told(tmp_path):
+    on, as_written = wrapped(made(5, 500), 23, 100_000)
+    order = np.r_[np.arange(400), 401, 400, np.arange(402, 500)]
+    path = put(tmp_path/'a.bin', as_bin({k: v[order] for k, v in as_written.items()}))
+    with pytest.raises(UserError, match='time runs backwards at event 401 · 1 such') as error: NMNIST().clip(path, 5)
+    assert 'reorder=true' in error.value.remedy
+    assert torch.equal(NMNIST(reorder=True).clip(path, 5), resized(frames(on, 5, (34, 34)), 48))
+
+@pytest.mark.parametrize('header', ['# von René\r\n'.encode('latin-1'), b'# \xff\xfe\x00\r\n', b'#' * 5000 + b'\n', '# café\n'.encode()])
+def test_a_header_in_any_encoding_is_passed_over(tmp_path, header):
+    e = made(1, 500, (128, 128))
+    assert same(read_aedat(put(tmp_path/'a.aedat', as_aedat(e, b'#!AER-DAT2.0\r\n' + header))), e)
+
+@pytest.mark.parametrize('n, span', [(1, 9), (5, 1)])
+def test_one_frame_holds_all_be_it_one_event(tmp_path, n, span):
+    e = made(0, n, span=span)
+    for split_by in ('time', 'number'):
+        assert frames(e, 1, (34, 34), split_by).sum() == n and NMNIST(split_by=split_by).clip(put(tmp_path/'a.bin', as_bin(e)), 1).shape == (1, 2, 48, 48)
+
+@pytest.mark.parametrize('read', [read_bin, read_aedat])
+def test_a_pipe_is_no_recording(tmp_path, read):
+    os.mkfifo(tmp_path/'a')
+    with pytest.raises(UserError, match='not a file'): read(tmp_path/'a')
 
 @pytest.mark.parametrize('read', [read_bin, read_aedat])
 def test_missing_file(tmp_path, read):
@@ -165,10 +216,14 @@ def test_reorder_sorts_and_keeps_the_order_of_one_time(tmp_path):
 # Frames
 
 def brute(e, T, H, W, split_by):
-    out, n = np.zeros((T, 2, H, W), np.float32), len(e['t'])
+    out, n, first, last = np.zeros((T, 2, H, W), np.float32), len(e['t']), int(e['t'][0]), int(e['t'][-1])
     for i, (t, x, y, p) in enumerate(zip(*(e[k].tolist() for k in 'txyp'))):
-        part = i // (n // T) if split_by == 'number' else (t - int(e['t'][0])) // (int(e['t'][-1] - e['t'][0]) // T)
-        out[min(part, T - 1), p, y, x] += 1
+        match split_by:
+            case 'number': part = i // (n // T)
+            case 'time': part = (t - first) // ((last - first) // T)
+            case 'official': part = (t - first) // (last // T)
+        if split_by != 'official': part = min(part, T - 1)
+        if part < T: out[part, p, y, x] += 1
     return torch.from_numpy(out)
 
 @pytest.mark.parametrize('split_by', ['time', 'number'])
@@ -189,8 +244,29 @@ def test_an_empty_window_is_an_empty_frame():
     assert got[0] == got[4] == 20 and got[1:4].sum() == 0
     with pytest.raises(IndexError): integrate_events_by_fixed_frames_number(e, 'time', 5, 4, 4)
 
-def test_where_the_official_windows_end():
-    "The official windows (tonic's SliceByTimeBins) leave out what comes after T windows; here it is in the last frame."
+@pytest.mark.parametrize('T', [1, 2, 7, 10])
+@pytest.mark.parametrize('late', [0, 3, 5000, 400_000])
+def test_the_official_frames_are_those_of_a_loop(T, late):
+    "BrainCog's copy of tonic, from before tonic's change of 2022-06-20, divides the time of the last event by T, not the duration."
+    for seed, n, span in ((0, 999, 300_000), (1, 77, 101), (2, 4000, 50)):
+        e = made(seed, n, (9, 11), span)
+        e['t'] = e['t'] - e['t'][0] + late
+        got, plain = (frames(e, T, (9, 11), s) for s in ('official', 'time'))
+        assert torch.equal(got, brute(e, T, 9, 11, 'official')) and got.sum() <= n
+        if late == 0: assert torch.equal(got[:-1], plain[:-1]) and 1 <= plain[-1].sum() - got[-1].sum()   # the last event at least is lost
+        if late > T: assert got.sum() == n
+        if late == 400_000 and T > 1: assert not got[-1].any() and plain[-1].any()                         # the window is longer than the recording
+
+def test_official_frames_are_made_in_a_folder_of_their_own(tmp_path):
+    small(NMNIST, tmp_path)
+    direct = NMNIST(split_by='official').load(tmp_path, 0, 4)
+    assert NMNIST(split_by='official').prepare(tmp_path, 4).name == 'NMNIST-T4-48-official'
+    ready = NMNIST(split_by='official').load(tmp_path, 0, 4)
+    assert torch.equal(ready.train.batch(torch.arange(70))[0], direct.train.x.transpose(0, 1))
+    assert not torch.equal(NMNIST().load(tmp_path, 0, 4).train.x, direct.train.x)
+
+def test_where_windows_of_equal_duration_end():
+    "Upstream tonic's windows of equal duration (since June 2022) leave out what comes after T of them; here it is in the last frame."
     for seed in range(5):
         e = made(seed, 500, (5, 5), 5000)
         w = (e['t'][-1] - e['t'][0]) // 7
@@ -202,7 +278,7 @@ def test_where_the_official_windows_end():
         starts = np.searchsorted(e['t'], e['t'][0] + np.arange(8) * w)
         for i in range(6): assert ours[i].sum() == starts[i + 1] - starts[i]
 
-@pytest.mark.parametrize('split_by, n, span, T', [('number', 5, 1000, 6), ('time', 500, 9, 9), ('time', 1, 9, 1), ('number', 5, 10, 0), ('time', 5, 10, -1)])
+@pytest.mark.parametrize('split_by, n, span, T', [('number', 5, 1000, 6), ('time', 500, 9, 9), ('time', 1, 9, 2), ('number', 5, 10, 0), ('time', 5, 10, -1), ('official', 500, 9, 9), ('official', 5, 10, 0)])
 def test_too_many_frames(split_by, n, span, T):
     e = made(0, n, (3, 3), span)
     with pytest.raises(UserError, match=f'{T} frames') as error: cut(e['t'], T, split_by, 'here')
@@ -326,7 +402,11 @@ def test_missing_sets_and_classes(tmp_path):
     for kind in KINDS:
         with pytest.raises(UserError, match='read from files'): kind().load(None, 0, 4)
         with pytest.raises(UserError, match=f'no {kind.about.title} here'): kind().load(tmp_path, 0, 4)
-    shutil.rmtree(small(DVSCIFAR10, tmp_path, 1)/'CIFAR10-DVS/cat')
+    put(small(DVSCIFAR10, tmp_path, 1)/'CIFAR10-DVS/zebra/1.aedat', as_aedat(made(0)))
+    with pytest.raises(UserError, match='11 classes with .aedat files instead of 10 · fewest: airplane 1, .*zebra 1'): DVSCIFAR10().load(tmp_path, 0, 4)
+    put(small(NCaltech101, tmp_path, 2)/'N-Caltech101/Caltech101/@eaDir/x.bin', as_bin(made(0)))
+    with pytest.raises(UserError, match='102 classes .* fewest: @eaDir 1, '): NCaltech101().load(tmp_path, 0, 4)
+    shutil.rmtree(tmp_path/'CIFAR10-DVS/zebra'), shutil.rmtree(tmp_path/'CIFAR10-DVS/cat')
     with pytest.raises(UserError, match='9 classes with .aedat files instead of 10'): DVSCIFAR10().load(tmp_path, 0, 4)
     shutil.rmtree(small(NMNIST, tmp_path)/'N-MNIST/Test')
     with pytest.raises(UserError, match='0 recordings for test'): NMNIST().load(tmp_path, 0, 4)
@@ -514,6 +594,17 @@ def test_prepared_frames_belong_to_their_recordings(tmp_path, monkeypatch):
     chunk.write_bytes(chunk.read_bytes()[:-1] + b'!')
     for act in (lambda: NMNIST().load(tmp_path, 0, 3), lambda: NMNIST().prepare(tmp_path, 3)):
         with pytest.raises(UserError, match='00001.npy'): act()
+
+@pytest.mark.parametrize('label', ['cat', None, 1.5, 99, float('nan'), [1]])
+def test_a_sealed_list_with_a_label_that_is_none(tmp_path, label):
+    small(NMNIST, tmp_path)
+    folder = NMNIST().prepare(tmp_path, 2)
+    listed = recordings.read_json(folder/'recordings.json')
+    listed['labels'][3] = label
+    recordings.write_json(folder/'recordings.json', listed)
+    recordings.seal(folder, recordings._SCHEMA)
+    with pytest.raises(UserError, match='label') as e: NMNIST().load(tmp_path, 0, 2)
+    assert str(folder/'recordings.json') in e.value.where
 
 def test_a_bad_file_stops_the_preparation_by_name(tmp_path):
     bad = small(NMNIST, tmp_path)/'N-MNIST/Test/9/00009.bin'

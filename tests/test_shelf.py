@@ -178,6 +178,7 @@ def test_frames_are_enough(root):
     line, = prepare_set('NMNIST', root, 3, ['split_by=number', 'size=32'])
     assert line.endswith('prepared/NMNIST-T3-32-number') and shelf_table(root).there['NMNIST'] == f'{home} · frames for T = 3, 10'
     lines = check_set('NMNIST', root)
+    assert 'their first events are at ' in lines[1] and ' ms, half of them before ' in lines[1]
     assert '50 of 70,000 recordings' in lines[0] and 'all 50 can be read' in lines[1] and len(lines) == 5
     assert all('as they were sealed' in l and '50 of 70,000' in l for l in lines[2:])
     shutil.rmtree(home)
