@@ -160,17 +160,25 @@ ENOF_SETTINGS = {CIFAR10: (AutoAugmentCutout(), ENOF_RECIPE), CIFAR100: (AutoAug
 
 METHODS = {'Baseline': (CE(),), 'LS': (CE(smoothing=0.1),), 'TET': (TET(),), 'TKS': (TKS(),),
            'KD': (CE(), KD()), 'L_AF': (CE(), LAF()), 'L_AF + TKS': (TKS(), LAF()),
-           'TKS (factor 1)': (TKS(squared=False),), 'TKS (all steps)': (TKS(select='all'),), 'TKS (random steps)': (TKS(select='random'),),
-           'TKS (mean)': (TKS(combine='mean'),), 'TKS (detached)': (TKS(detach_teacher=True),), 'TKS (both softened)': (TKS(soften='both'),),
+           'TKS (factor 1)': (TKS(squared=False),), 'TKS (all steps)': (TKS(select='all'),),
+           'TKS (random steps)': (TKS(select='random'),), 'TKS (mean)': (TKS(combine='mean'),),
+           'TKS (detached)': (TKS(detach_teacher=True),), 'TKS (both softened)': (TKS(soften='both'),),
            'TKS (no ramp)': (TKS(ramp='constant'),), 'TKS (whole task loss)': (TKS(task='full'),),
-           'TET + LS': (TET(smoothing=0.1),), 'LTS': (LTS(),), 'ETC': (CE(), ETC), 'ETC (right steps)': (CE(), replace(ETC, select='correct')),
-           'ETC (mean of logits)': (CE(), replace(ETC, combine='mean')), 'ETC (not detached)': (CE(), replace(ETC, detach_teacher=False)),
-           'ETC (teacher softened)': (CE(), replace(ETC, soften='teacher')), 'ETC (ramp)': (CE(), replace(ETC, ramp='epoch')),
-           'S2W': (CE(), S2W), 'W2S': (CE(), W2S), 'S2W (random pair)': (CE(), replace(S2W, pick='random')),
-           'S2W (last to first)': (CE(), replace(S2W, pick='last-first')), 'S2W (first to last)': (CE(), replace(S2W, pick='first-last')),
-           'S2W (cascade)': (CE(), replace(S2W, pick='cascade')), 'S2W (not detached)': (CE(), replace(S2W, detach_teacher=False)),
-           'TWKD': (TET(), TWKD_SELF, TWKD_ANN), 'TET + self': (TET(), TWKD_SELF), 'TET + ANN': (TET(), TWKD_ANN),
-           'TET + self (all steps)': (TET(), replace(TWKD_SELF, select='all')), 'CE + self': (CE(), TWKD_SELF), 'TET + TPD': (TET(), TPD)}
+           'ETC': (CE(), ETC), 'ETC (right steps)': (CE(), replace(ETC, select='correct')),
+           'ETC (mean of logits)': (CE(), replace(ETC, combine='mean')),
+           'ETC (not detached)': (CE(), replace(ETC, detach_teacher=False)),
+           'ETC (teacher softened)': (CE(), replace(ETC, soften='teacher')),
+           'ETC (ramp)': (CE(), replace(ETC, ramp='epoch')),
+           'S2W': (CE(), S2W), 'W2S': (CE(), W2S),
+           'S2W (random pair)': (CE(), replace(S2W, pick='random')),
+           'S2W (last to first)': (CE(), replace(S2W, pick='last-first')),
+           'S2W (first to last)': (CE(), replace(S2W, pick='first-last')),
+           'S2W (cascade)': (CE(), replace(S2W, pick='cascade')),
+           'S2W (not detached)': (CE(), replace(S2W, detach_teacher=False)),
+           'TWKD': (TET(), TWKD_SELF, TWKD_ANN), 'TET + self': (TET(), TWKD_SELF),
+           'TET + self (all steps)': (TET(), replace(TWKD_SELF, select='all')),
+           'TET + ANN': (TET(), TWKD_ANN), 'CE + self': (CE(), TWKD_SELF),
+           'TET + TPD': (TET(), TPD), 'TET + LS': (TET(smoothing=0.1),), 'LTS': (LTS(),)}
 OTHERS = {'STBP-tdBN': (CE(),), 'SEW ResNet': (CE(),), 'TET': (TET(),), 'TEBN': (CE(),)}
 
 # %% ../nbs/31_experiments.ipynb #a70c14ce
@@ -182,7 +190,8 @@ def tks_experiment(dataset: str, arch: str, method: str, T: int | None = None) -
         check(label in known, f'unknown label {label!r}', 'tks_experiment', 'the tables have: ' + ', '.join(known))
     s = DATASETS[dataset]
     plain = s.augment == Strong() and not method.endswith('*')
-    objective = tuple(replace(o, temperature=s.tks.temperature, peak=s.tks.peak) if isinstance(o, TKS) else o for o in (METHODS | OTHERS)[name])
+    own = dict(temperature=s.tks.temperature, peak=s.tks.peak)
+    objective = tuple(replace(o, **own) if isinstance(o, TKS) else o for o in (METHODS | OTHERS)[name])
     net = replace(ARCHS[arch], norm='tebn') if name == 'TEBN' else ARCHS[arch]
     e = Experiment(data=s.data, arch=net, T=s.T if T is None else T, objective=objective, augment=CropFlip(pad=4) if plain else s.augment, recipe=s.recipe)
     return variant(e, 'paper') if ' (text)' in method else e

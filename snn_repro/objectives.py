@@ -38,7 +38,8 @@ def check_choices(setting: Spec):
     for name, hint in get_type_hints(type(setting)).items():
         if get_origin(hint) is not Literal: continue
         value, known = getattr(setting, name), get_args(hint)
-        check(value in known, f'{name} is {value!r}', type(setting).__name__, 'choose from ' + ', '.join(map(str, known)))
+        check(value in known, f'{name} is {value!r}', type(setting).__name__,
+              'choose from ' + ', '.join(map(str, known)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +81,8 @@ class TET(Objective):
     """Temporal efficient training: the mean over steps of each step's cross-entropy, and a pull of all logits to a constant.
 
     `(1 - mse_weight) mean_t CE(o_t, y) + mse_weight mean (o - mse_target)**2`, as in the official TET code, functions.py.
-    The part `mse` exists only with `mse_weight` > 0; `smoothing` > 0 is label smoothing of every step. Raises `UserError` for a
-    `mse_weight` outside [0, 1] or a `smoothing` outside [0, 1).
+    The part `mse` exists only with `mse_weight` > 0; `smoothing` > 0 is label smoothing of every step.
+    Raises `UserError` for a `mse_weight` outside [0, 1] or a `smoothing` outside [0, 1).
     """
     mse_weight: float = 0.0
     mse_target: float = 1.0
@@ -91,7 +92,8 @@ class TET(Objective):
 
     def __post_init__(self):
         check(0 <= self.mse_weight <= 1, f'mse_weight is {self.mse_weight}', 'TET', 'use 0 <= mse_weight <= 1')
-        check(0 <= self.smoothing < 1, f'smoothing is {self.smoothing}', 'TET', 'use 0 <= smoothing < 1')
+        check(0 <= self.smoothing < 1, f'smoothing is {self.smoothing}', 'TET',
+              'use 0 <= smoothing < 1')
 
     def __call__(self, out, target, progress=(0, 1), teacher=None):
         steps, _, classes = out.logits.shape
@@ -103,9 +105,10 @@ class TET(Objective):
 # %% ../nbs/10_objectives.ipynb #d1485750
 @dataclass(frozen=True, kw_only=True)
 class LTS(Objective):
-    """Cross-entropy of the last step's logits alone ("last time step": IMP-SNN's public code, train_olts.py).
+    """Cross-entropy of the last step's logits alone (IMP-SNN's public code, train_olts.py).
 
-    The answer that is tested stays the mean over steps; the last step's own accuracy is `metrics.step_accuracy(...)[-1]`.
+    The answer that is tested stays the mean over steps; the last step's own accuracy is
+    `metrics.step_accuracy(...)[-1]`.
     """
     parts: ClassVar[tuple[str, ...]] = ('lts',)
 
@@ -127,7 +130,8 @@ def soft_kl(student: Tensor, teacher: Tensor, temperature: float, detach: bool =
 class KD(Objective):
     """Vanilla distillation: `weight * temperature**2 * KL(teacher || student)` of the mean logits. Stands beside a task loss.
 
-    `per_step` compares each step's logits with the teacher's mean instead. Raises `UserError` for a negative `weight`, a `temperature` that is not positive, or a missing teacher.
+    `per_step` compares each step's logits with the teacher's mean instead. Raises `UserError` for a
+    negative `weight`, a `temperature` that is not positive, or a missing teacher.
     """
     weight: float = 0.1
     temperature: float = 20.0

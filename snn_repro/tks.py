@@ -27,8 +27,8 @@ def pick_steps(logits: Tensor, target: Tensor, select: str = 'correct', epoch: i
     """Which steps teach: a mask `[T,B]` for `logits [T,B,K]` and `target [B]`.
 
     `correct`: those whose arg-max is the label (official TKS code, RCNN.py); `all`; `random`: of each sample as many as are
-    correct, drawn from a generator seeded with (epoch, target). `others`: each step has teachers of its own, all steps but itself; the
-    mask is then `[T,T,B]`, teachers first (chapter 14).
+    correct, drawn from a generator seeded with (epoch, target). `others`: each step has teachers of its
+    own, all steps but itself; the mask is then `[T,T,B]`, teachers first (chapter 14).
     """
     if select == 'others': return others(*logits.shape[:2], logits.device)
     right = logits.argmax(-1) == target
@@ -40,8 +40,8 @@ def pick_steps(logits: Tensor, target: Tensor, select: str = 'correct', epoch: i
 
 # %% ../nbs/13_tks.ipynb #57b4d9cd
 def teacher_of(logits: Tensor, picked: Tensor, temperature: float, combine: str = 'sum') -> Tensor:
-    """The teacher's distribution `q [B,K]` (TKS, equation 5) from `logits [T,B,K]` and the mask `picked [T,B]`;
-    one for each step, `[T,B,K]`, where the mask is `[T,T,B]`, teachers first.
+    """The teacher's distribution `q [B,K]` (TKS, equation 5) from `logits [T,B,K]` and the mask
+    `picked [T,B]`; one for each step, `[T,B,K]`, where the mask is `[T,T,B]`, teachers first.
 
     `combine`: `sum` of the picked logits (official TKS code, RCNN.py), their `mean`, or the mean of their softened distributions,
     `prob`. Uniform for a sample without a picked step.
@@ -57,7 +57,7 @@ def teacher_of(logits: Tensor, picked: Tensor, temperature: float, combine: str 
 
 # %% ../nbs/13_tks.ipynb #f7bf6260
 def ramped(peak: float, ramp: str, epoch: int, epochs: int) -> float:
-    "A weight in an epoch counted from 0: `peak` e/E (`epoch`), `peak` e/(E-1) (`end`), or `peak` (`constant`)."
+    "`peak` e/E ('epoch'), `peak` e/(E-1) ('end') or `peak` ('constant') in epoch e, from 0, of E."
     if ramp == 'constant': return peak
     return peak * epoch / (epochs if ramp == 'epoch' else max(epochs - 1, 1))
 
@@ -70,8 +70,9 @@ class TKS(Objective):
     `peak` e/(E-1) ('end'), or `peak` ('constant'). Defaults follow the official TKS code
     (RCNN.py, train_main.py); `variants['paper']` is the text. Used with peak 0.7 and temperature 3 for CIFAR (1 for ImageNet),
     peak 0.3 and temperature 5 for DVS data. `none_correct`, for samples without a picked step: a `uniform` teacher, the `label`, or
-    `skip` (they count 0). Controls of ours: `soften='both'` gives the student the teacher's temperature; `task='full'` keeps the
-    cross-entropy at weight 1. Raises `UserError` for impossible values and for labels that are not class numbers `[B]`.
+    `skip` (they count 0). Controls of ours: `soften='both'` gives the student the teacher's temperature;
+    `task='full'` keeps the cross-entropy at weight 1. Raises `UserError` for impossible values and for
+    labels that are not class numbers `[B]`.
     """
     temperature: float = 3.0
     peak: float = 0.7
@@ -105,16 +106,19 @@ class TKS(Objective):
 
 # %% ../nbs/13_tks.ipynb #d4fa4c44
 def shared_teacher(p, logits: Tensor, target: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
-    "The teacher `q [B,K]` (or `[T,B,K]`, one for each step) as the fields of `p` have it, and which samples count, `[B]` (or `[T,B]`)."
+    """The teacher `q [B,K]` (or `[T,B,K]`, one for each step) as the fields of `p` have it, and which
+    samples count, `[B]` (or `[T,B]`)."""
     picked = pick_steps(logits, target, p.select, epoch)
     q, some = teacher_of(logits, picked, p.temperature, p.combine), picked.any(0)
     if p.detach_teacher: q = q.detach()
-    if p.none_correct == 'label': q = torch.where(some[..., None], q, F.one_hot(target, q.shape[-1]).to(q.dtype))
+    if p.none_correct == 'label':
+        q = torch.where(some[..., None], q, F.one_hot(target, q.shape[-1]).to(q.dtype))
     return q, some if p.none_correct == 'skip' or p.select == 'others' else torch.ones_like(some)
 
 
 def each_pays(p, q: Tensor, logits: Tensor) -> Tensor:
-    "`E [T,B]` (TKS, equation 4): the cross-entropy of each step with the teacher `q`; `p.soften` tells if the step is softened, too."
+    """`E [T,B]` (TKS, equation 4): the cross-entropy of each step with the teacher `q`; `p.soften`
+    tells if the step is softened, too."""
     student = logits / p.temperature if p.soften == 'both' else logits
     return -(q * student.log_softmax(-1)).sum(-1)
 
