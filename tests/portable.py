@@ -50,36 +50,34 @@ def run(path: Path, setting: str, shown: bool):
     return wrong, sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
-def notebooks_fail(setting: str, globs, workers: int, shown: bool) -> int:
-    "How many notebooks fail under a setting; each cell that does is named."
-    paths, failed, slow = sorted({p for glob in globs for p in (ROOT/'nbs').glob(glob)}), 0, []
-    with ProcessPoolExecutor(workers, max_tasks_per_child=1) as pool:
-        for path, (wrong, seconds) in zip(paths, pool.map(run, paths, [setting]*len(paths), [shown]*len(paths))):
-            for i, id, said in wrong: print(f'{path.name}, cell {i} ({id}), under {setting}: {said}', flush=True)
-            failed += bool(wrong)
-            slow.append((seconds, path.stem))
-    print(f'{setting}: {len(paths) - failed} of {len(paths)} notebooks pass; slowest, in seconds of computing:',
-          ', '.join(f'{stem} {seconds:.0f}' for seconds, stem in sorted(slow, reverse=True)[:5]), flush=True)
-    return failed
-
-
-def tests_fail(setting: str) -> bool:
-    "Whether a numeric test fails under a setting; pytest names it."
+def run_tests(setting: str):
+    "What pytest says about the numeric tests if one fails, else nothing; and the seconds of computing."
     paths = sorted({str(p) for name in NUMERIC for p in (ROOT/'tests').glob(f'test_{name}.py')})
-    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '--no-header', *paths], cwd=ROOT, env=os.environ | SETTINGS[setting])
-    print(f'{setting}: the numeric tests', 'fail' if done.returncode else 'pass', flush=True)
-    return done.returncode != 0
+    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '--no-header', *paths], cwd=ROOT, env=os.environ | SETTINGS[setting], capture_output=True, text=True)
+    return done.returncode and f'a numeric test, under {setting}:\n{done.stdout[-6000:]}{done.stderr[-1000:]}', sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+
+
+def fails(setting: str, globs, workers: int, shown: bool, tests: bool) -> bool:
+    "Whether something fails under a setting; each cell and each test that does is named."
+    start, paths = time.time(), sorted({p for glob in globs for p in (ROOT/'nbs').glob(glob)})
+    with ProcessPoolExecutor(workers, max_tasks_per_child=1) as pool:
+        tested = pool.submit(run_tests, setting) if tests else None   # the longest first
+        wrong, costs = [], []
+        for path, (here, seconds) in zip(paths, pool.map(run, paths, [setting]*len(paths), [shown]*len(paths))):
+            for i, id, said in here: print(f'{path.name}, cell {i} ({id}), under {setting}: {said}', flush=True)
+            wrong += here
+            costs.append((seconds, path.stem))
+        said, seconds = tested.result() if tested else ('', 0)
+        if said: print(said)
+    slowest = ', '.join(f'{stem} {round(s)}' for s, stem in sorted(costs + [(seconds, 'tests')]*tests, reverse=True)[:5])
+    print(f'{setting}: {len(wrong)} cells of {len(paths)} notebooks fail, tests {"fail" if said else "pass" if tests else "not run"}; {time.time() - start:.0f} s; '
+          f'computing {sum(s for s, _ in costs) + seconds:.0f} s, most of it {slowest}', flush=True)
+    return bool(wrong or said)
 
 
 def main(settings, notebooks, workers: int, shown: bool, tests: bool) -> int:
-    "Number of settings under which something fails."
-    failed = 0
-    for setting in settings:
-        start = time.time()
-        here = notebooks or (ARITHMETIC if setting in FURTHER else ['*.ipynb'])
-        failed += bool(notebooks_fail(setting, here, workers, shown)) | (tests and tests_fail(setting))
-        print(f'{setting}: {time.time() - start:.0f} seconds in all', flush=True)
-    return failed
+    "The number of settings under which something fails."
+    return sum([fails(s, notebooks or (ARITHMETIC if s in FURTHER else ['*.ipynb']), workers, shown, tests) for s in settings])
 
 
 if __name__ == '__main__':

@@ -72,8 +72,8 @@ def test_no_state_between_batches(arch):
 
 @pytest.mark.parametrize('arch', ARCHS, ids=ids)
 def test_ann_of_a_still_image_is_the_same_at_every_step(arch):
-    out = build(arch.ann(), T=3)(torch.rand(4, 1, 16, 16))
-    assert torch.allclose(out.logits[0], out.logits[2], atol=1e-6)
+    out = build(arch.ann(), T=3).double()(torch.rand(4, 1, 16, 16).double())
+    assert torch.allclose(out.logits[0], out.logits[2], atol=1e-9)
 
 
 def test_readout_places():

@@ -50,6 +50,12 @@ def tensors(values):
         elif isinstance(v, (tuple, list)): yield from tensors(v)
 
 
+def added(name, inputs):
+    "What a product of these inputs is added to, or None. Where the product is zero, nothing is rounded."
+    if name in ('addmm', 'addmv', 'baddbmm'): return inputs[0]
+    if name == 'convolution' and len(inputs) == 3: return inputs[2].view(-1, *[1] * (inputs[0].dim() - 2))
+
+
 def jitter(out, inputs, name, seed):
     "Changes the last bits of `out`, in place."
     numbers = [t for t in inputs if t.dtype in LAST_BIT and t.numel()]
@@ -59,6 +65,7 @@ def jitter(out, inputs, name, seed):
         if t.dtype not in LAST_BIT or not t.numel(): continue
         by = factors(t, call, seed)
         if name in BOUNDED: by = by.where((2 * t).frac() != 0, 1)
+        if (bias := added(name, inputs)) is not None: by = by.where(t != bias, 1)
         if name in LOGS: t.add_((by - 1) * (t != 0) * inputs[0].shape[-1]**.5)
         else: t.mul_(by)
     if name == '_log_softmax': out.clamp_(max=0)
