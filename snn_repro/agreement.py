@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from torch.special import entr
 
-from .objectives import KD, Objective, check_choices
+from .objectives import KD, Objective, check_choices, check_progress, given
 from .spec import check
 from .tks import each_pays, ramped, shared_teacher
 
@@ -27,8 +27,8 @@ class Agreement(Objective):
     `detach_teacher` (off: the teacher feels the gradient of the cross-entropy, its own entropy
     counts as a constant), `soften` (`teacher`: the student stays at temperature 1), `ramp` (`w` is
     `weight`, or rises to it). `none_correct` as in `TKS`. Where a step has no others (T = 1) the
-    term is 0. Raises `UserError` for impossible values and for labels that are not class numbers
-    `[B]`.
+    term is 0. Raises `UserError` for impossible values, for labels that are not class numbers
+    `[B]`, and otherwise as `TKS` does.
     """
     select: Literal['others', 'all', 'correct', 'random'] = 'others'
     combine: Literal['prob', 'mean', 'sum'] = 'prob'
@@ -46,11 +46,14 @@ class Agreement(Objective):
         check(self.weight >= 0, f'weight is {self.weight}', 'Agreement', 'use weight >= 0')
         check_choices(self)
 
-    def __call__(self, out, target, progress=(0, 1), teacher=None):
+    def __call__(self, out, target, progress=None, teacher=None):
+        logits, target = given(out, target, type(self).__name__)
         check(target.ndim == 1, f'target has the shape {tuple(target.shape)}', 'Agreement',
               'give class numbers [B]')
-        q, counts = shared_teacher(self, out.logits, target, progress[0])
-        kl = each_pays(self, q, out.logits) - entr(q.detach()).sum(-1)           # [T,B]
+        moving = self.ramp != 'constant' or self.select == 'random'
+        progress = check_progress(progress, 'Agreement', moving)
+        q, counts = shared_teacher(self, logits, target, progress[0])
+        kl = each_pays(self, q, logits) - entr(q.detach()).sum(-1)           # [T,B]
         w = ramped(self.weight, self.ramp, *progress) * self.temperature**2
         return {'agreement': w * (kl * counts).mean()}
 

@@ -20,7 +20,7 @@ from .draws import balanced, order, stream, uniforms
 from .experiments import Experiment, Recipe, lr_at
 from .layers import Output, SpikingNet
 from .neurons import LIFNode
-from .objectives import Teacher, mean_logits, total
+from .objectives import Teacher, check_labels, mean_logits, total
 from .processes import Team, share_gradients
 
 # %% ../nbs/32c_epochs.ipynb #d3e0e525
@@ -92,6 +92,7 @@ def backward(e: Experiment, net: SpikingNet, source: Source, epoch: int, step: i
     """Add `share` of the gradient of the images `index` to the net's. Returns the parts of their loss, times `share`,
     and how many this process got right (tensors). Raises `NonFinite`."""
     x, y = us.all(lambda: fetch(e, source, epoch, us.part(index), us.device))
+    if step == 0: us.all(lambda: check_labels(y, net.classifier.out_features, e.id))   # once an epoch: on a GPU it waits
     out = answer(net, x, e.recipe.precision)
     loss, parts = total(e.objective, out, y, (epoch, e.recipe.epochs), teacher(x) if teacher else None)
     if us.any(not torch.isfinite(loss)):

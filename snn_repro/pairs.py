@@ -13,7 +13,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from .objectives import Objective, check_choices, soft_kl
+from .objectives import (Objective, as_output, check_choices, check_progress, given,
+                                  sequence, soft_kl)
 from .spec import check
 
 # %% ../nbs/15_pairs.ipynb #943a1b09
@@ -24,6 +25,7 @@ def pick_pairs(logits: Tensor, target: Tensor, pick: str = 'strong-weak',
 
     How sure a step is: the mean over the batch of its largest probability, at temperature 1 (S2W).
     """
+    logits = sequence(logits, 'logits', 'pick_pairs')
     T, device = len(logits), logits.device
     if pick == 'random':
         seed = zlib.crc32(f'{epoch} {target.tolist()}'.encode())
@@ -47,8 +49,9 @@ class Pair(Objective):
     (each step learns from the following one). `of`: the `steps`, or the `running` mean of the steps
     so far. Where a batch goes through the net in parts (`micro_batch`, several processes), each
     part has its own pair. `detach_teacher` and `squared` are not stated in S2W's text; its
-    pseudo-code has neither (`variants['paper']`). For T = 1 the term is 0. Raises `UserError` for
-    impossible values.
+    pseudo-code has neither (`variants['paper']`). For T = 1 the term is 0. Labels are read for a
+    random pair alone, as part of the draw. Raises `UserError` for impossible values and for logits
+    that are no `[T,B,K]`; with 'random' also for a missing progress, and as `given` does.
     """
     pick: Literal['strong-weak', 'weak-strong', 'random', 'last-first', 'first-last', 'cascade',
                   'next'] = 'strong-weak'
@@ -66,8 +69,12 @@ class Pair(Objective):
         check(self.weight >= 0, f'weight is {self.weight}', 'Pair', 'use weight >= 0')
         check_choices(self)
 
-    def __call__(self, out, target, progress=(0, 1), teacher=None):
-        z = out.logits if self.of == 'steps' else running_mean(out.logits)
+    def __call__(self, out, target, progress=None, teacher=None):
+        drawn = self.pick == 'random'
+        logits = sequence(as_output(out, 'Pair').logits, 'logits', 'Pair')
+        if drawn: logits, target = given(out, target, 'Pair')
+        progress = check_progress(progress, 'Pair', drawn)
+        z = logits if self.of == 'steps' else running_mean(logits)
         teachers, students = pick_pairs(z, target, self.pick, progress[0])
         if not len(teachers): return {'pair': 0 * z.sum()}
         kl = soft_kl(z[students], z[teachers], self.temperature, self.detach_teacher)
@@ -76,6 +83,7 @@ class Pair(Objective):
 
 def running_mean(logits: Tensor) -> Tensor:
     "The net's answer after each step: the means of the first 1, 2 … T of `logits [T,B,K]`."
+    logits = sequence(logits, 'logits', 'running_mean')
     count = torch.arange(1, len(logits) + 1, device=logits.device, dtype=logits.dtype)
     return logits.cumsum(0) / count[:, None, None]
 

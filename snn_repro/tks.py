@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .objectives import Objective, check_choices, mean_logits
+from .objectives import Objective, check_choices, check_progress, given, mean_logits, sequence
 from .spec import check
 
 # %% ../nbs/13_tks.ipynb #8241d1ce
@@ -29,7 +29,9 @@ def pick_steps(logits: Tensor, target: Tensor, select: str = 'correct', epoch: i
     `correct`: those whose arg-max is the label (official TKS code, RCNN.py); `all`; `random`: of each sample as many as are
     correct, drawn from a generator seeded with (epoch, target). `others`: each step has teachers of its
     own, all steps but itself; the mask is then `[T,T,B]`, teachers first (chapter 14).
+    Raises `UserError` for logits that are no `[T,B,K]`.
     """
+    logits = sequence(logits, 'logits', 'pick_steps')
     if select == 'others': return others(*logits.shape[:2], logits.device)
     right = logits.argmax(-1) == target
     if select == 'correct': return right
@@ -44,8 +46,12 @@ def teacher_of(logits: Tensor, picked: Tensor, temperature: float, combine: str 
     `picked [T,B]`; one for each step, `[T,B,K]`, where the mask is `[T,T,B]`, teachers first.
 
     `combine`: `sum` of the picked logits (official TKS code, RCNN.py), their `mean`, or the mean of their softened distributions,
-    `prob`. Uniform for a sample without a picked step.
+    `prob`. Uniform for a sample without a picked step. Raises `UserError` for logits that are no `[T,B,K]` and another mask.
     """
+    logits = sequence(logits, 'logits', 'teacher_of')
+    if not torch.compiler.is_compiling():
+        T, B, _ = logits.shape
+        check(picked.shape in ((T, B), (T, T, B)), f'logits {list(logits.shape)}, a mask {list(picked.shape)}', 'teacher_of', 'give [T,B]')
     z, m = logits / temperature, picked[..., None].to(logits.dtype)
     if picked.ndim == 3: z = z[:, None]
     count = m.sum(0)
@@ -57,7 +63,9 @@ def teacher_of(logits: Tensor, picked: Tensor, temperature: float, combine: str 
 
 # %% ../nbs/13_tks.ipynb #f7bf6260
 def ramped(peak: float, ramp: str, epoch: int, epochs: int) -> float:
-    "`peak` e/E ('epoch'), `peak` e/(E-1) ('end') or `peak` ('constant') in epoch e, from 0, of E."
+    """`peak` e/E ('epoch'), `peak` e/(E-1) ('end') or `peak` ('constant') in epoch e, from 0, of E.
+    Raises `UserError` as `check_progress` does."""
+    check_progress((epoch, epochs), 'ramp')
     if ramp == 'constant': return peak
     return peak * epoch / (epochs if ramp == 'epoch' else max(epochs - 1, 1))
 
@@ -71,8 +79,9 @@ class TKS(Objective):
     (RCNN.py, train_main.py); `variants['paper']` is the text. Used with peak 0.7 and temperature 3 for CIFAR (1 for ImageNet),
     peak 0.3 and temperature 5 for DVS data. `none_correct`, for samples without a picked step: a `uniform` teacher, the `label`, or
     `skip` (they count 0). Controls of ours: `soften='both'` gives the student the teacher's temperature;
-    `task='full'` keeps the cross-entropy at weight 1. Raises `UserError` for impossible values and for
-    labels that are not class numbers `[B]`.
+    `task='full'` keeps the cross-entropy at weight 1. Raises `UserError` for impossible values, for
+    labels that are not class numbers `[B]`, for a progress out of range or left out (unless `ramp` is
+    'constant' and no step is drawn at random), and as `given` does.
     """
     temperature: float = 3.0
     peak: float = 0.7
@@ -97,17 +106,20 @@ class TKS(Objective):
         "The share of the fitting part, `w`, in an epoch counted from 0."
         return ramped(self.peak, self.ramp, epoch, epochs)
 
-    def __call__(self, out, target, progress=(0, 1), teacher=None):
+    def __call__(self, out, target, progress=None, teacher=None):
+        logits, target = given(out, target, type(self).__name__)
         check(target.ndim == 1, f'target has the shape {tuple(target.shape)}', 'TKS',
               'give class numbers [B]; mixed labels have no right step')
-        w, fit = self.weight(*progress), fitting_loss(self, out.logits, target, progress[0])
-        ce = F.cross_entropy(mean_logits(out), target)
+        progress = check_progress(progress, 'TKS', self.ramp != 'constant' or self.select == 'random')
+        w, fit = self.weight(*progress), fitting_loss(self, logits, target, progress[0])
+        ce = F.cross_entropy(mean_logits(logits), target)
         return {'ce': ce if self.task == 'full' else (1 - w) * ce, 'tks': w * fit}
 
 # %% ../nbs/13_tks.ipynb #d4fa4c44
 def shared_teacher(p, logits: Tensor, target: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
     """The teacher `q [B,K]` (or `[T,B,K]`, one for each step) as the fields of `p` have it, and which
     samples count, `[B]` (or `[T,B]`)."""
+    logits = sequence(logits, 'logits', 'shared_teacher')
     picked = pick_steps(logits, target, p.select, epoch)
     q, some = teacher_of(logits, picked, p.temperature, p.combine), picked.any(0)
     if p.detach_teacher: q = q.detach()
@@ -124,7 +136,8 @@ def each_pays(p, q: Tensor, logits: Tensor) -> Tensor:
 
 
 def fitting_loss(p: TKS, logits: Tensor, target: Tensor, epoch: int = 0) -> Tensor:
-    "The second part before its weight: the mean over steps and samples of `E_t` (TKS, equation 4), times `temperature**2` if `p.squared`."
+    """The second part before its weight: the mean over steps and samples of `E_t` (TKS, equation 4), times `temperature**2` if
+    `p.squared`. Raises `UserError` for logits that are no `[T,B,K]`."""
+    logits = sequence(logits, 'logits', 'fitting_loss')
     q, counts = shared_teacher(p, logits, target, epoch)
     return (each_pays(p, q, logits) * counts).mean() * (p.temperature**2 if p.squared else 1)
-

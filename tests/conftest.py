@@ -4,12 +4,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from snn_repro import checkpoint
 from snn_repro.cli import main
 
 TINY = ['--set', 'recipe.epochs=1', '--set', 'data.train_per_class=5', '--set', 'data.test=50']
 NAME = 'tks-table3-cifar10-resnet19-tks'
+RELEASE = bool(os.environ.get('SNN_REPRO_RELEASE'))
+
+
+def fuzz(release: int):
+    "So many examples in a release, and a fraction of them in the ordinary run, always the same ones."
+    return settings(max_examples=release if RELEASE else release // 40, derandomize=True, deadline=None, database=None, print_blob=True,
+                    suppress_health_check=list(HealthCheck))
 
 
 def pytest_configure(config):

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from conftest import NAME
+from conftest import NAME, fuzz
 from snn_repro import files
 from snn_repro.checkpoint import FOLDER, Progress, Sums, _digest, capture
 from snn_repro.cli import main
@@ -32,14 +32,8 @@ from snn_repro.training import threads
 from snn_repro.watch import compare, status
 from snn_repro.work import PLAN, Queue
 
-RELEASE, pytestmark = bool(os.environ.get('SNN_REPRO_RELEASE')), pytest.mark.release
+pytestmark = pytest.mark.release
 E = asked(NAME, find_tier('mini'))[1]
-
-
-def fuzz(release: int):
-    "So many examples in a release, and a fraction of them in the ordinary run, always the same ones."
-    return settings(max_examples=release if RELEASE else release // 40, derandomize=True, deadline=None, database=None, print_blob=True,
-                    suppress_health_check=list(HealthCheck))
 
 
 # What stands where something else should
