@@ -6,7 +6,7 @@
 __all__ = ['OWN_MEASURES', 'SUMMARY', 'ABLATION', 'IN_ABLATION', 'ENOF_CLAIMS', 'TABLE3', 'MOMENTS', 'TKS_CLAIMS', 'OURS',
            'CLAIMS', 'SEEDS', 'MIXED', 'NOT_TRIED', 'slope', 'worst_drop', 'disagreement', 'error_correlation', 'Claim',
            'over', 'Comparison', 'measure_of', 'comparisons', 'paper_gap', 'filled_rows', 'judged', 'word', 'in_words',
-           'between', 'claim_table', 'verdicts']
+           'firmness', 'mark', 'between', 'claim_table', 'verdicts']
 
 # %% ../nbs/44_claims.ipynb #1bf0d739
 from collections.abc import Callable
@@ -19,7 +19,7 @@ import pandas as pd
 from .catalogue import Tier, exhibits, fill, find_tier
 from .metrics import class_accuracy, prefix_accuracy, step_accuracy
 from .spec import check
-from .stats import TOO_LITTLE, VERDICTS, Judged, by_seed, judge
+from .stats import BORDERLINE, FIRM, TOO_LITTLE, VERDICTS, Judged, by_seed, judge, redrawn, repeated
 from .tables import MEASURES, Measure, Row, reference, setting, wording
 
 # %% ../nbs/44_claims.ipynb #5ac8e6a6
@@ -133,8 +133,9 @@ CLAIMS = ENOF_CLAIMS + TKS_CLAIMS + OURS
 
 # %% ../nbs/44_claims.ipynb #7b652555
 class Comparison(NamedTuple):
-    "What is compared, on which rows, the paired differences by seed (positive: the claimed side), the paper's gap, whether that gap is the paper's own, and the records."
-    what: str; rows: str; differences: tuple; gap: float; printed: bool; records: tuple
+    """What is compared, on which rows, the paired differences by seed (positive: the claimed side), the paper's gap, whether that gap is the paper's own,
+    the records, and the seeds of the differences."""
+    what: str; rows: str; differences: tuple; gap: float; printed: bool; records: tuple; seeds: tuple
 
 def measure_of(claim: Claim) -> Measure: return (MEASURES | OWN_MEASURES)[claim.measure]
 
@@ -155,7 +156,7 @@ def comparisons(claim: Claim, filled) -> list[Comparison]:
             where = wording({k: row.labels[k] for k in claim.within})
             key = (said, *(setting(f[1]) for part in parts for f in part))
             old = found.get(key)
-            found[key] = Comparison(said, f'{old.rows}; {where}' if old else where, d, min(gap, old.gap) if old else gap, printed, tuple(f[1] for part in parts for f in part))
+            found[key] = Comparison(said, f'{old.rows}; {where}' if old else where, d, min(gap, old.gap) if old else gap, printed, tuple(f[1] for part in parts for f in part), tuple(seeds))
     return list(found.values())
 
 def paper_gap(claim: Claim, parts) -> tuple[float, bool]:
@@ -194,6 +195,15 @@ def in_words(verdicts, tier: str) -> str:
     said = ', '.join(f'{n} {v}' for v, n in counts.items())
     return word(verdicts) + ('' if tier == 'paper' else f' in {tier}') + (f' ({said})' if len(counts) > 1 else '')
 
+def firmness(found) -> tuple[float, list[float]]:
+    """How firm the word of a claim is, and the word of each of its comparisons, `found` by `judged`: the shares of redraws of the
+    seeds (chapter 40) that give the same; NaN for a claim without comparisons."""
+    if not found: return float('nan'), []
+    said, again = [j.verdict for _, j in found], redrawn([c.differences for c, _ in found], [c.gap for c, _ in found])
+    return repeated(word(said), [word(words) for words in again.tolist()]), [repeated(*both) for both in zip(said, again.T)]
+
+def mark(firm: float) -> str: return BORDERLINE if firm < FIRM else ''
+
 def between(low: float, high: float, digits: str) -> str: return '–' if np.isnan(low) else f'{low:{digits}} to {high:{digits}}'
 
 # %% ../nbs/44_claims.ipynb #e445206a
@@ -203,15 +213,17 @@ def claim_table(tier: Tier, runs, claims=CLAIMS) -> pd.DataFrame:
     for claim in claims:
         m = measure_of(claim)
         d, both = f'+.{m.digits}f', judged(claim, rows, min(SEEDS, tier.seeds))
-        for c, j in both:
+        for (c, j), firm in zip(both, firmness(both)[1]):
             lines.append({'claim': claim.id, 'compared': c.what, 'rows': c.rows, 'measure': m.title, 'n': str(j.n), 'effect': f'{j.mean:{d}}',
                           'interval': between(j.low, j.high, d), 'level': f'{1 - j.level:.1%}', 'bootstrap': between(j.boot_low, j.boot_high, d), 'p': f'{j.p:.2g}',
-                          'P(A > B)': f'{j.above:.2f}', "paper's gap": f'{c.gap:.{m.digits}f}' + ('' if c.printed else ' (ours)'), 'power': f'{j.power:.2f}', 'verdict': f'{j.verdict} in {tier.name}' if tier.name != 'paper' else j.verdict})
+                          'P(A > B)': f'{j.above:.2f}', "paper's gap": f'{c.gap:.{m.digits}f}' + ('' if c.printed else ' (ours)'), 'power': f'{j.power:.2f}', 'firm': f'{firm:.2f}',
+                          'verdict': j.verdict + (f' in {tier.name}' if tier.name != 'paper' else '') + mark(firm)})
         if not both: lines.append({'claim': claim.id, 'verdict': in_words([], tier.name)})
     return pd.DataFrame(lines).fillna('–').set_index(['claim', 'compared', 'rows'] if any('compared' in l for l in lines) else ['claim'])
 
 def verdicts(tier: Tier, runs, claims=CLAIMS) -> pd.DataFrame:
-    "One line a claim: the paper, where, what it says, and the verdict of `tier` in words."
+    "One line a claim: the paper, where, what it says, and the verdict of `tier` in words, with the mark of a borderline one."
     rows = filled_rows(tier, runs)
-    said = {c.id: in_words([j.verdict for _, j in judged(c, rows, min(SEEDS, tier.seeds))], tier.name) for c in claims}
+    found = {c.id: judged(c, rows, min(SEEDS, tier.seeds)) for c in claims}
+    said = {id: in_words([j.verdict for _, j in f], tier.name) + mark(firmness(f)[0]) for id, f in found.items()}
     return pd.DataFrame([{'claim': c.id, 'paper': c.paper, 'says': c.says, 'where': c.where, f'tier {tier.name}': said[c.id]} for c in claims]).set_index('claim')
