@@ -7,7 +7,7 @@ from snn_repro.spec import UserError, check, diff
 
 
 def reproduce(a):
-    "train what is missing, then print every table and write the report"
+    "train what is missing, write the report, and say how it compares with our runs"
     from snn_repro.exhibits import find, pack_runs, plan
     from snn_repro.experiments import find_tier
     from snn_repro.launch import launch
@@ -23,7 +23,7 @@ def reproduce(a):
         if a.dry_run: return
     else: failures = launch(experiments, out, runtime(a), a.workers)
     if a.pack: enter_pack(pack_runs(exhibits, tier, out, a.pack), tier.name)
-    write_report(exhibits, tier, [out], out/'report' if a.out else Path('reports')/a.tier, columns())
+    write_report(exhibits, tier, [out], out/'report' if a.out else Path('reports')/a.tier, columns(), a.tables, against_ours=True)
     for f in failures: print(f'failed: {f.id}: {f.reason}', file=sys.stderr)
     check(not failures, f'{len(failures)} of the runs failed', remedy='what finished is kept: mend the cause and start the same command again')
 
@@ -57,11 +57,11 @@ def plan_(a):
 
 
 def report(a):
-    "print every table and write the report from finished runs"
+    "write the report from finished runs, and compare the first folder with the others"
     from snn_repro.catalogue import find, find_tier
     from snn_repro.report import folders_of, write_report
     tier = find_tier(a.tier)
-    write_report(find(a.only), tier, folders_of(a.runs, tier), a.out or Path('reports')/a.tier, columns())
+    write_report(find(a.only), tier, folders_of(a.runs, tier), a.out or Path('reports')/a.tier, columns(), a.tables)
 
 
 def verify(a):

@@ -24,7 +24,8 @@ ONLY = option('--only', nargs='+', metavar='ID', help='these tables and figures,
 NAME = option('experiment', metavar='EXPERIMENT', help='a name that `list ID` prints, or a config.json')
 OUT = folder('--out', 'folder of the runs (default: runs/TIER)')
 ROOT = folder('--root', 'folder of the data sets (default: data)', default=Path('data'))
-RUNS = folder('--runs', 'folders of runs, side by side (default: runs/TIER, or else the committed results/TIER)', nargs='+')
+RUNS = folder('--runs', 'folders of runs, side by side, the first compared with each other one (default: runs/TIER, or else the committed results/TIER)', nargs='+')
+TABLES = option('--tables', action='store_true', help='also print every table')
 EDITS = option('--set', action='append', default=[], metavar='KEY=VALUE', help='change a value, e.g. recipe.epochs=5 or objective.0.peak=0.5')
 CHANGES = (number('--seed', 'default 0', metavar='SEED'), EDITS,
            option('--variant', metavar='NAME', help='paper: as the text has it where the official code differs'))
@@ -45,7 +46,7 @@ CLUSTER = (option('--launcher', choices=['local', 'slurm'], default='local', hel
            option('--dry-run', action='store_true', help='slurm: print what would be submitted'))
 
 VERBS = {
-    'reproduce': (TIER, ONLY, OUT, *MACHINE, number('--workers', 'runs at a time (default: one a core, or one a GPU)'),
+    'reproduce': (TIER, ONLY, OUT, TABLES, *MACHINE, number('--workers', 'runs at a time (default: one a core, or one a GPU)'),
                   folder('--pack', 'also write the finished runs as one packed folder, and enter them in the ledger.csv beside it'), *CLUSTER),
     'work': (folder('out', 'folder with the plan.jsonl of a `reproduce`'), *MACHINE),
     'status': (folder('dir', 'folder of the runs'),),
@@ -58,7 +59,7 @@ VERBS = {
     'run': (NAME, TIER, *CHANGES, OUT, *MACHINE, number('--steps', 'only try the first N steps, and write nothing')),
     'data': (option('action', choices=['list', 'check', 'prepare']), option('name', nargs='?', metavar='NAME'), ROOT, EDITS,
              number('--frames', 'prepare: frames a recording (default 10)', default=10, metavar='T')),
-    'report': (TIER, ONLY, RUNS, folder('--out', 'folder of the page (default: reports/TIER)')),
+    'report': (TIER, ONLY, RUNS, TABLES, folder('--out', 'folder of the page (default: reports/TIER)')),
     'verify': (folder('dir', 'folder of packed records, or of runs (default: results)', nargs='?', default=Path('results')),),
     'bench': (option('race', nargs='*', metavar='RACE', help='neurons, training, inference, memory, objectives, data, growth, gpu, or the id of one race (default: all but growth and gpu)'),
               DEVICE, option('--peers', action='store_true', help='also Norse, snnTorch and sinabs, where they are installed'),

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['DIFFERS', 'AGREES', 'CANNOT_TELL', 'WORDS', 'MARK', 'Common', 'common', 'same_answers', 'Effect', 'effects',
            'Weighed', 'word_for', 'visible', 'weigh', 'flips', 'flipped', 'changed_words', 'Replication', 'replication',
-           'replication_table', 'plural', 'sentences']
+           'replication_table', 'plural', 'told', 'sentences']
 
-# %% ../nbs/44b_replication.ipynb #71012b68
+# %% ../nbs/44b_replication.ipynb #9d1d0736
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from .catalogue import Tier, find_tier, listed, plan
 from .claims import CLAIMS, SEEDS, Claim, between, comparisons, filled_rows, measure_of, word
 from .stats import holm_levels, p_value, paired, power, redrawn, repeated, words_of
 
-# %% ../nbs/44b_replication.ipynb #eb1a7270
+# %% ../nbs/44b_replication.ipynb #88093576
 class Common:
     "The records of `runs` whose ids are among `ids`: stands in for `Runs` where exhibits are filled."
     def __init__(self, runs, ids):
@@ -35,7 +35,7 @@ def same_answers(x, y) -> bool:
     o, p = x.outcomes, y.outcomes
     return all(np.array_equal(o[k], p[k]) for k in ('label', 'prefix', 'step'))
 
-# %% ../nbs/44b_replication.ipynb #132b56b8
+# %% ../nbs/44b_replication.ipynb #80405417
 class Effect(NamedTuple):
     "An effect in two sets of runs: the claim, what is compared on which rows, its gap, and seed -> effect in each set, for the seeds that both have."
     claim: Claim
@@ -60,7 +60,7 @@ def effects(tier: Tier, a, b, claims=CLAIMS) -> list[Effect]:
     order = {c.id: n for n, c in enumerate(claims)}
     return sorted(found, key=lambda e: (order[e.claim.id], e.what, e.rows))
 
-# %% ../nbs/44b_replication.ipynb #e062e796
+# %% ../nbs/44b_replication.ipynb #a3eed970
 DIFFERS, AGREES, CANNOT_TELL = WORDS = 'differs', 'agrees', 'cannot tell'
 
 class Weighed(NamedTuple):
@@ -90,7 +90,7 @@ def weigh(found: list[Effect]) -> list[Weighed]:
         return Weighed(e, mean, low, high, p, float(level), seen, word_for(low, high, p, level, e.gap))
     return [one(*a) for a in zip(found, ps, holm_levels(ps))]
 
-# %% ../nbs/44b_replication.ipynb #b8651fe1
+# %% ../nbs/44b_replication.ipynb #4c8ff1f4
 def flips(n: int) -> np.ndarray:
     "Signs `[choices, n]`: all of them up to n = 12, else 9,999 drawn ones; the first choice is +1 throughout."
     if n <= 12: return 1 - 2*((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
@@ -106,7 +106,7 @@ def flipped(found: list[Effect]) -> float:
     R = (((flips(len(seeds)) @ d.T)**2)/(d**2).sum(1)).sum(1)
     return float((R >= R[0]*(1 - 1e-9)).mean())
 
-# %% ../nbs/44b_replication.ipynb #95c5edf2
+# %% ../nbs/44b_replication.ipynb #95c2ae5d
 def changed_words(tier: Tier, found: list[Effect], claims=CLAIMS) -> tuple[list[tuple], int, float]:
     """The claims whose word is not the same in both sets, as (claim, word here, word there); how many comparisons change theirs;
     and how many a redraw of the seeds changes on average in the set `there`. Judged as chapter 44 does, on what both sets have."""
@@ -141,8 +141,8 @@ class Replication(NamedTuple):
 
     @property
     def unseen(self) -> float:
-        "The size, in points of top-1, under which a difference could not be seen: the median over these effects."
-        sizes = [w.visible for w in self.weighed if w.effect.claim.measure == 'top1']
+        "The size, in points of top-1, under which a difference could not be seen: the median over these effects, as far as they differ at all."
+        sizes = [w.visible for w in self.weighed if w.effect.claim.measure == 'top1' and w.visible > 0]
         return float(np.median(sizes)) if sizes else float('nan')
 
 def replication(exhibits, tier: Tier, a, b) -> Replication:
@@ -154,7 +154,7 @@ def replication(exhibits, tier: Tier, a, b) -> Replication:
     found = effects(known, Common(a, ids), Common(b, ids), claims)
     return Replication(pairs, len(planned), sum(same_answers(*p) for p in pairs), weigh(found), flipped(found), *changed_words(known, found, claims))
 
-# %% ../nbs/44b_replication.ipynb #9a5b4e60
+# %% ../nbs/44b_replication.ipynb #012e0ecb
 MARK = ' <'
 
 def replication_table(found: Replication, names=('here', 'there')) -> pd.DataFrame:
@@ -171,16 +171,21 @@ def replication_table(found: Replication, names=('here', 'there')) -> pd.DataFra
 
 def plural(n: int, what: str) -> str: return f'{n} {what}{"s"[:n != 1]}'
 
-def sentences(found: Replication) -> list[str]:
-    "What came out of the comparison, in a few lines of plain text."
-    if not found.pairs: return ['No run is in both.']
-    lines = [f'{plural(len(found.pairs), "run")} of {found.planned} in both; {found.identical} answer each image alike.']
-    if not found.weighed: return [*lines, 'No claim can be compared with these runs.']
-    counts = ', '.join(f'{len(found.of(w))} {said}' for w, said in zip(WORDS, ('differ', 'agree', 'cannot be told apart')))
-    lines.append(f'{plural(len(found.weighed), "effect")}: {counts}.')
-    if np.isfinite(found.unseen): lines.append(f'Differences under about {found.unseen:.2g} points of top-1 cannot be seen at {plural(found.seeds, "seed")}.')
-    lines += [f'{DIFFERS}{MARK} {w.effect.claim.id}: {w.effect.what}{f", {w.effect.rows}" if w.effect.rows else ""}, by {w.mean:+.3g} [{w.low:+.3g}, {w.high:+.3g}]' for w in found.of(DIFFERS)]
-    lines.append(f'All effects at once, whole seeds flipped: p = {found.p:.2g}.')
-    lines.append(f'{plural(found.changed, "comparison")} changed {"its word" if found.changed == 1 else "their words"}; a redraw of the seeds alone changes {found.expected:.1f} on average.')
-    lines += [f'another word: {claim.id} is {here} here, {there} there' for claim, here, there in found.claims]
-    return lines
+def told(found: Replication) -> dict[str, list[str]]:
+    "What came out of the comparison, as lines of plain text: 'counts', what 'differs', 'all' effects at once, and other 'words'."
+    if not found.pairs: return {'counts': ['No run is in both.']}
+    counts = [f'{plural(len(found.pairs), "run")} of {found.planned} in both; {found.identical} answer each image alike.']
+    if not found.weighed: return {'counts': [*counts, 'No claim can be compared with these runs.']}
+    said = ', '.join(f'{len(found.of(w))} {plurals}' for w, plurals in zip(WORDS, ('differ', 'agree', 'cannot be told apart')))
+    counts.append(f'{plural(len(found.weighed), "effect")}: {said}.')
+    if np.isfinite(found.unseen): counts.append(f'Differences under about {found.unseen:.2g} points of top-1 cannot be seen at {plural(found.seeds, "seed")}.')
+    def line(w):
+        where, d = w.effect.rows and f', {w.effect.rows}', f'+.{measure_of(w.effect.claim).digits}f'
+        return f'{DIFFERS}{MARK} {w.effect.claim.id}: {w.effect.what}{where}, by {w.mean:{d}} [{w.low:{d}}, {w.high:{d}}]'
+    together = [f'All effects at once, whole seeds flipped: p = {found.p:.2g}.',
+                f'{plural(found.changed, "comparison")} changed {"its word" if found.changed == 1 else "their words"}; '
+                f'a redraw of the seeds alone changes {found.expected:.1f} on average.']
+    return {'counts': counts, 'differs': [line(w) for w in found.of(DIFFERS)], 'all': together,
+            'words': [f'another word: {claim.id} is {here} here, {there} there' for claim, here, there in found.claims]}
+
+def sentences(found: Replication) -> list[str]: return [line for lines in told(found).values() for line in lines]

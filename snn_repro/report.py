@@ -1,4 +1,5 @@
-"""One page that opens from disk: at a glance, then the claims, then every table and figure with its tier, seeds and runs; and the tables in a terminal.
+"""One page that opens from disk: how two sets of runs compare, at a glance, the claims, then every table and figure with its tier, seeds and runs;
+and in a terminal one screen of it, or all tables.
 
 All of it is read from records and the catalogue; a notebook's `redraw` alone imports torch, for the experiments of its rows.
 """
@@ -10,13 +11,17 @@ from typing import NamedTuple
 
 import pandas as pd
 
+import snn_repro
 from snn_repro.catalogue import Exhibit, Tier, fill, find_tier, listed, plan
 from snn_repro.claims import CLAIMS, MIXED, NOT_TRIED, claim_table, verdicts
+from snn_repro.compared import commit, compare_sets, dates, distinct, page_section, processor, span, terminal_lines
 from snn_repro.files import make_folder, write
+from snn_repro.replication import MARK as DIFFERS_MARK
 from snn_repro.runs import Runs
 from snn_repro.spec import check
 from snn_repro.stats import VERDICTS
-from snn_repro.tables import DASH, LEGEND, MARK, marked, to_text
+from snn_repro.tables import DASH, MARK, legends, to_text
+from snn_repro.watch import wrap
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fff }
@@ -42,33 +47,61 @@ def folders_of(runs, tier: Tier) -> list[Path]:
     return found
 
 
-def write_report(exhibits, tier: Tier, folders, folder, width: int = 100) -> Path:
-    """Write `folder/index.html`, then print claims and tables of `exhibits`, both from nothing but the records under `folders`, which stand side by
-    side where there are several. Prints and returns the page's path."""
+def ours(tier: Tier) -> Path | None:
+    "The committed runs of a tier: of the folder one is in, or else of the clone that the library runs from; None where there are none."
+    homes = Path(), Path(snn_repro.__file__).parents[1]
+    return next((p for home in homes if ((p := home/'results'/tier.name)/'records.jsonl').is_file()), None)
+
+
+def write_report(exhibits, tier: Tier, folders, folder, width: int = 100, tables: bool = False, against_ours: bool = False) -> Path:
+    """Write `folder/index.html` from nothing but the records under `folders`, which stand side by side where there are several, and then print a screen of what it
+    says, before it all `tables` of `exhibits` if they are asked for. A first folder is compared with each further one, or `against_ours`, the committed runs.
+    Returns the page's path."""
     sources, known = {str(f): Runs(f) for f in folders}, find_tier(tier.name)   # `tier` may be that of chapter 31, whose scale takes experiments
     wanted, text = plan(listed(exhibits), known), []
-    for name, runs in sources.items():
-        if not any(runs.get(e) for e in wanted): text.append(f'{name} holds none of the runs that are asked for in tier {tier.name}.')
     claims = [c for c in CLAIMS if c.exhibit in {x.id for x in exhibits}]
     said = {name: verdicts(known, runs, claims) for name, runs in sources.items()} if claims else {}
     sections = [claim_section(said, {name: claim_table(known, runs, claims) for name, runs in sources.items()}, tier)] if claims else []
-    if claims: text.append(f'claims: what the runs say of each\n\n{to_text(side_by_side_verdicts(said).drop(columns=["paper", "where"]), width)}')
+    if claims and tables: text.append(f'claims: what the runs say of each\n\n{to_text(side_by_side_verdicts(said).drop(columns=["paper", "where"]), width)}')
     for exhibit in exhibits:
         filled = {name: fill(exhibit, tier, runs) for name, runs in sources.items()}
         drawn = {name: exhibit.draw(f, tier.name) for name, f in filled.items()}
-        if is_table(drawn): text.append(f'{exhibit.id}: {exhibit.title}\n\n{to_text(side_by_side(drawn), width)}')
+        if tables and is_table(drawn): text.append(f'{exhibit.id}: {exhibit.title}\n\n{to_text(side_by_side(drawn), width)}')
         sections.append(section(exhibit, filled, drawn, tier))
     glance = summed_up(exhibits, [(tier, runs) for runs in sources.values()], list(said.values()))
+    compared, missing = beside(exhibits, known, sources, against_ours)
     links = ' '.join(f'<a href="#{i}">{i}</a>' for i in ['claims']*bool(claims) + [e.id for e in exhibits])
     read = ', '.join(f'<code>{escape(name)}</code>' for name in sources)
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>snn-repro, tier {tier.name}</title>
 <style>{STYLE}</style><h1>TKS and EnOF-SNN, rebuilt: tier <em>{tier.name}</em></h1><p class="source">From the records in {read}</p>
+{''.join(page_section(c, html_table) for c in compared)}{f'<p class="source">{escape(missing)}</p>' if missing else ''}
 <h2 id="glance">At a glance</h2>{html_table(glance)}<nav>{links}</nav>
 {''.join(sections)}</html>"""
     path = make_folder(folder)/'index.html'
     write(path, page)
+    empty = [f'{name} holds none of the runs that are asked for in tier {tier.name}.' for name, runs in sources.items() if not any(runs.get(e) for e in wanted)]
+    text.append(screen(glance, compared, [*empty, *filter(None, [missing])], width))
     for part in [*text, f'Report: {path}']: print(f'\n{part}')
     return path
+
+
+def beside(exhibits, tier: Tier, sources: dict, against_ours: bool) -> tuple[list, str]:
+    "The comparisons that a report asks for, and a line where ours were asked for and are not there."
+    (first, runs), *others = sources.items()
+    if against_ours:
+        committed = ours(tier)
+        if committed is None: return [], f'Not compared with our runs: they come with the clone, in results/{tier.name}, and are not here.'
+        if committed.resolve() != Path(first).resolve(): others.append((str(committed), Runs(committed)))
+    return [compare_sets(exhibits, tier, (first, runs), other) for other in others], ''
+
+
+def screen(glance: pd.DataFrame, compared, remarks, width: int) -> str:
+    "What ran, what the claims came to, and what differs, for the end of a terminal."
+    lines = []
+    for name, told in glance.iloc[:, :-1].items():
+        lines += [f'{name}: {told["runs"]}; seeds {told["seeds"]}; {told["computing time"]}.', *(f'{k}: {v}.' for k, v in told.items() if k.startswith('claims, '))]
+    blocks = [remarks, lines, *([f'{c.here} compared with {c.there}:', *terminal_lines(c)] for c in compared)]
+    return '\n\n'.join('\n'.join(wrap(l, width) for l in block) for block in blocks if block)
 
 
 class Shown(NamedTuple):
@@ -113,7 +146,7 @@ def summed_up(exhibits, sources, said: list[pd.DataFrame]) -> pd.DataFrame:
         planned = plan(known, find_tier(tier.name))
         records = [r for e in planned if (r := runs.get(e))]
         head = f'here ({tier.name}, {runs.path})' if several else f'here ({tier.name})'
-        columns[head] = scope | {'tier': f'{tier.name}: {tier.about}'} | effort(records, len(planned)) | (outcome(said[i]) if said else {})
+        columns[head] = scope | {'tier': f'{tier.name}: {tier.about}'} | effort(records, len(planned), dates(runs, records)) | (outcome(said[i]) if said else {})
     return pd.DataFrame(columns | {"the papers' full runs": full_effort(known)}).fillna('–')
 
 
@@ -122,17 +155,17 @@ def parts_of(exhibits, said) -> dict:
     return {'table': tables, 'figure': len(exhibits) - tables} | ({'claim': len(said[0])} if said else {})
 
 
-def effort(records, planned: int) -> dict:
-    "What the `records` took: their number, of how many `planned`, seeds, epochs, steps, time, hardware and software, in words."
+def effort(records, planned: int, days=()) -> dict:
+    "What the `records` took: their number, of how many `planned`, seeds, epochs, steps, time, hardware and software, commit and `days`, in words."
     seconds = sum(r.env['seconds'] for r in records)
-    hardware = sorted({', '.join(filter(None, (h['cpu'], f'{h["cores"]} cores', h.get('gpu'), r.env['device']))) for r in records for h in [r.env['hardware']]})
     version = sorted({f'snn-repro {r.env["versions"]["snn-repro"]}, torch {r.env["versions"]["torch"]}, Python {r.env["versions"]["python"]}' for r in records})
     seeds = sorted({r.seed for r in records})
     one_core = all(r.env['device'] == 'cpu' and r.env.get('threads') == 1 for r in records)
     return {'runs': f'{len(records)} of {planned} planned, teachers included', 'seeds': f'{seeds[0]} to {seeds[-1]}, paired' if seeds else 'none',
             'epochs a run': numbers(r.config['recipe']['epochs'] for r in records), 'steps T of a net': numbers(r.config.get('T', '?') for r in records),
             'computing time': f'{duration(seconds)} {"of one core " if one_core else ""}in all, {duration(seconds/max(len(records), 1))} a run',
-            'hardware': '; '.join(hardware), 'software': '; '.join(version)}
+            'hardware': '; '.join(sorted(set(map(processor, records)))), 'software': '; '.join(version),
+            'commit': distinct(map(commit, records)), 'made on': span(days)}
 
 
 def full_effort(known) -> dict:
@@ -222,6 +255,6 @@ def listing(settings: dict) -> str:
 
 
 def html_table(df: pd.DataFrame) -> str:
-    "The table as HTML; a cell with the mark in bold, and what the mark means below."
-    html = re.sub(rf'<td>([^<]*{re.escape(MARK)})</td>', r'<td><b>\1</b></td>', df.to_html(border=0, justify='left'))
-    return f'<div class="wide{" blocks"*(df.columns.nlevels > 1)}">{html}</div>' + (f'<p class="source">{escape(LEGEND)}</p>' if marked(df) else '')
+    "The table as HTML; a cell with the mark of the best in bold, and what its marks mean below."
+    html = re.sub(rf'<td>([^<]*(?:{re.escape(MARK)}|{re.escape(escape(DIFFERS_MARK))}))</td>', r'<td><b>\1</b></td>', df.to_html(border=0, justify='left'))
+    return f'<div class="wide{" blocks"*(df.columns.nlevels > 1)}">{html}</div>' + ''.join(f'<p class="source">{escape(said)}</p>' for said in legends(df))

@@ -135,7 +135,7 @@ def compare(a, b, width: int = 100) -> str:
         check(found, 'this is not a finished run', str(folder), 'name the folder of a run that has a done.json')
         return found
     pair = [opened(f) for f in (a, b)]
-    surroundings = [{k: v for k, v in r.env.items() if k != 'seconds'} for r in pair]
+    surroundings = [{k: v for k, v in r.env.items() if k not in ('seconds', 'date')} for r in pair]
     parts = [f'A: {a}\nB: {b}', _differences('Setting', *(r.config for r in pair), width), _differences('Environment', *surroundings, width),
              table(('Result', 'A', 'B', 'B - A'), list(_results(*pair)), width), _answers(*pair, width), _bytes(Path(a), Path(b), width)]
     return _plain('\n\n'.join(parts))
