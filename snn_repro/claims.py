@@ -6,7 +6,7 @@
 __all__ = ['OWN_MEASURES', 'SUMMARY', 'ABLATION', 'IN_ABLATION', 'ENOF_CLAIMS', 'TABLE3', 'MOMENTS', 'TKS_CLAIMS', 'OURS',
            'CLAIMS', 'SEEDS', 'MIXED', 'NOT_TRIED', 'slope', 'worst_drop', 'disagreement', 'error_correlation', 'Claim',
            'over', 'Comparison', 'measure_of', 'comparisons', 'paper_gap', 'filled_rows', 'judged', 'word', 'in_words',
-           'firmness', 'mark', 'between', 'claim_table', 'verdicts']
+           'firmness', 'Changing', 'changing', 'mark', 'between', 'claim_table', 'verdicts']
 
 # %% ../nbs/44_claims.ipynb #1bf0d739
 from collections.abc import Callable
@@ -201,6 +201,16 @@ def firmness(found) -> tuple[float, list[float]]:
     if not found: return float('nan'), []
     said, again = [j.verdict for _, j in found], redrawn([c.differences for c, _ in found], [c.gap for c, _ in found])
     return repeated(word(said), [word(words) for words in again.tolist()]), [repeated(*both) for both in zip(said, again.T)]
+
+class Changing(NamedTuple):
+    "How many of the `of` comparisons, and of the `of_claims` claims, get another word when the seeds are redrawn, on average."
+    comparisons: float; of: int; claims: float; of_claims: int
+
+def changing(tier: Tier, runs, claims=CLAIMS) -> Changing:
+    "How many words a redraw of the seeds changes in `tier`."
+    rows = filled_rows(tier, runs)
+    shares = [firmness(f) for c in claims if (f := judged(c, rows, min(SEEDS, tier.seeds)))]
+    return Changing(sum(1 - s for _, each in shares for s in each), sum(len(each) for _, each in shares), sum(1 - s for s, _ in shares), len(shares))
 
 def mark(firm: float) -> str: return BORDERLINE if firm < FIRM else ''
 

@@ -3,7 +3,6 @@
 All of it is read from records; nothing imports torch.
 """
 from html import escape
-from pathlib import Path
 from typing import NamedTuple
 
 from snn_repro.early import alarms, early
@@ -35,8 +34,9 @@ def compare_sets(exhibits, tier, here: tuple, there: tuple) -> Compared:
 
 def dates(runs: Runs, records) -> list[str]:
     "The days on which `records` were made: as they say, or else as the ledger beside a packed folder does; empty text where neither does."
-    path = Path(runs.path).parent/LEDGER
-    entered = standing(read(path)) if runs.packed and path.exists() and any('date' not in r.env for r in records) else {}
+    asked = getattr(runs, 'packed', False) and any('date' not in r.env for r in records)
+    path = runs.path.parent/LEDGER if asked else None
+    entered = standing(read(path)) if path and path.exists() else {}
     return [str(r.env['date']) if 'date' in r.env else getattr(entered.get(run_of(r)), 'date', '') for r in records]
 
 

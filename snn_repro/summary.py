@@ -2,11 +2,12 @@
 from pathlib import Path
 
 from snn_repro.catalogue import Tier
-from snn_repro.claims import CLAIMS, NOT_TRIED, filled_rows, judged, word
+from snn_repro.claims import CLAIMS, NOT_TRIED, changing, filled_rows, firmness, judged, mark, word
 from snn_repro.runs import Runs
-from snn_repro.stats import TOO_LITTLE
+from snn_repro.stats import BORDERLINE, TOO_LITTLE
 
 OPEN = TOO_LITTLE, NOT_TRIED
+DAGGER = BORDERLINE.strip()
 
 
 def runs_in(folder) -> Runs | None:
@@ -21,6 +22,19 @@ def weighed(tier: Tier, runs: Runs | None, claims=CLAIMS) -> dict[str, list[str]
     return {c.id: [j.verdict for _, j in judged(c, rows)] for c in claims}
 
 
+def borderline(tier: Tier, runs: Runs | None, claims=CLAIMS) -> set[str]:
+    "The ids of the claims whose word in `tier` is borderline (chapter 40)."
+    if runs is None: return set()
+    rows = filled_rows(tier, runs)
+    return {c.id for c in claims if mark(firmness(judged(c, rows))[0])}
+
+
+def unsteady(sources, claims=CLAIMS) -> str:
+    "One sentence: how many words a redraw of the seeds changes in each `(tier, runs)` of `sources`."
+    found = [(tier.name, changing(tier, runs, claims)) for tier, runs in sources if runs]
+    return 'Redrawn seeds change words: ' + ', '.join(f'{c.comparisons:.0f} of {c.of} in {name}' for name, c in found) + '.'
+
+
 def heading(words: dict) -> str:
     "Tier -> verdict as 'Reproduced in mini and small', 'Reproduced in mini, mixed in small'; tiers where a claim was not tried are left out."
     tiers = {}
@@ -31,11 +45,12 @@ def heading(words: dict) -> str:
 
 
 def findings(sources, claims=CLAIMS) -> str:
-    "Markdown: each claim once, under what the `(tier, runs)` of `sources` say of it."
+    "Markdown: each claim once, under what the `(tier, runs)` of `sources` say of it; with a dagger where the word of one is borderline."
     said, groups, rest = {tier.name: weighed(tier, runs, claims) for tier, runs in sources}, {}, 0
+    loose = set().union(*(borderline(tier, runs, claims) for tier, runs in sources))
     for c in claims:
         words = {name: word(v[c.id]) for name, v in said.items()}
         if all(w in OPEN for w in words.values()): rest += 1
-        else: groups.setdefault(heading(words), {}).setdefault(c.paper, []).append(c.says)
+        else: groups.setdefault(heading(words), {}).setdefault(c.paper, []).append(c.says + DAGGER*(c.id in loose))
     lines = [f'- *{head}.* ' + ' '.join(f'{paper}: {"; ".join(says)}.' for paper, says in papers.items()) for head, papers in sorted(groups.items())]
     return '\n'.join([*lines, f'- *Open in every tier:* {rest} of {len(claims)} claims.'])

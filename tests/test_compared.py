@@ -61,13 +61,13 @@ def test_effects_of_the_runs_that_were_exchanged_differ_and_the_others_agree(fau
 
 
 def test_two_sets_without_a_common_run_say_so(runs):
-    nothing = SimpleNamespace(get=lambda e: None, packed=False, path=Path('none'))
+    nothing = SimpleNamespace(get=lambda e: None)
     c = compare_sets(ASKED, MINI, ('mine', nothing), ('ours', runs))
     assert terminal_lines(c) == ['No run is in both.'] and not c.alarms and 'No run is in both.' in compared.page_section(c, pd.DataFrame.to_html)
 
 
 def test_a_single_seed_tells_nothing(runs):
-    one = SimpleNamespace(get=lambda e: runs.get(e) if e.seed == 0 else None, packed=False, path=Path('one'))
+    one = SimpleNamespace(get=lambda e: runs.get(e) if e.seed == 0 else None)
     found = replication(ASKED, MINI, one, runs)
     assert {w.word for w in found.weighed} <= {CANNOT_TELL} and not found.claims and not alarms(early(found.pairs))
 

@@ -6,12 +6,12 @@ import pytest
 
 from snn_repro import summary
 from snn_repro.catalogue import exhibits, find_tier
-from snn_repro.claims import CLAIMS, verdicts
+from snn_repro.claims import CLAIMS, changing, verdicts
 from snn_repro.report import at_a_glance
 from snn_repro.runs import Runs
-from snn_repro.stats import VERDICTS
+from snn_repro.stats import BORDERLINE, VERDICTS
 from snn_repro.claims import MIXED, NOT_TRIED, word
-from snn_repro.summary import findings, runs_in, weighed
+from snn_repro.summary import DAGGER, borderline, findings, runs_in, unsteady, weighed
 
 root = Path(__file__).parents[1]
 mini, small = find_tier('mini'), find_tier('small')
@@ -63,3 +63,18 @@ def test_the_page_is_one_page():
     shown = [''.join(o['data']['text/markdown']) for c in cells for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
     prose = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown'] + shown
     assert len(shown) == 2 and len(' '.join(prose).split()) <= 700
+
+
+def test_a_borderline_word_is_marked_where_it_is_said_and_changes_none(runs):
+    loose, said = borderline(mini, runs), verdicts(mini, runs)['tier mini']
+    assert loose == set(said.index[said.str.endswith(BORDERLINE)]) and 0 < len(loose) < len(CLAIMS)
+    text, plain = findings([(mini, runs)]), findings([(mini, None)])
+    for c in CLAIMS:
+        if c.says in text: assert (f'{c.says}{DAGGER}' in text) == (c.id in loose)
+    assert DAGGER not in plain
+    assert {id: word(v) for id, v in weighed(mini, runs).items()} == {id: re.split(r' in mini', t)[0] for id, t in said.items()}
+
+
+def test_the_sentence_on_changing_words_has_their_number(runs):
+    c = changing(mini, runs)
+    assert unsteady([(mini, runs), (small, None)]) == f'Redrawn seeds change words: {c.comparisons:.0f} of {c.of} in mini.'
