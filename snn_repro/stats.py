@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SHOWS', 'AGAINST', 'OPPOSITE', 'OPEN', 'REPRODUCED', 'CONTRADICTED', 'NOT_REPRODUCED', 'TOO_LITTLE', 'VERDICTS',
            'FIRM', 'BORDERLINE', 'Paired', 'paired', 'mean_sd', 'by_seed', 'paired_runs', 'verdict', 'compare', 'tally',
-           'Judged', 'p_value', 'holm_levels', 'power', 'rule', 'judge', 'words_of', 'redrawn', 'repeated']
+           'Judged', 'p_value', 'holm_levels', 'power', 'rule', 'judge_at', 'judge', 'words_of', 'redrawn', 'repeated',
+           'equivalence', 'equivalence_power', 'two_way']
 
 # %% ../nbs/40_stats.ipynb #db8f6b67
 from typing import NamedTuple
@@ -116,21 +117,28 @@ def rule(low: float, high: float, gap: float) -> str:
     if high < 0: return CONTRADICTED
     return NOT_REPRODUCED if (high - low)/2 <= gap else TOO_LITTLE
 
-def judge(differences, gaps) -> list[Judged]:
-    """The comparisons of one claim under the rule: for each the paired `differences` (a sequence over seeds, positive: the claimed side) and the
-    paper's gap. The bootstrap resamples seeds 9,999 times (SciPy's BCa, a generator of its own for each comparison, seeded with 0)."""
+def judge_at(d, gap: float, level: float) -> Judged:
+    """One comparison under the rule, at an error `level` that was corrected before. `d`: the paired
+    differences, positive on the claimed side. The bootstrap resamples seeds 9,999 times (SciPy's BCa,
+    a generator of its own for each comparison, seeded with 0)."""
     from scipy.stats import bootstrap, ttest_1samp
-    ds = [np.asarray(d, float) for d in differences]
-    ps = [p_value(d) for d in ds]
-    def one(d, gap, p, level):
-        n, mean, constant = len(d), float(d.mean()), len(d) < 2 or np.ptp(d) == 0
-        if constant: low = high = boot_low = boot_high = mean if n > 1 else float('nan')
-        else:
-            low, high = ttest_1samp(d, 0).confidence_interval(1 - level)
-            boot_low, boot_high = bootstrap((d,), np.mean, confidence_level=1 - level, rng=np.random.default_rng(0)).confidence_interval
-        above = float(((d > 0) + (d == 0)/2).mean())
-        return Judged(mean, float(low), float(high), float(boot_low), float(boot_high), p, above, power(gap, 0. if constant else d.std(ddof=1), n, level), n, float(level), rule(low, high, gap))
-    return [one(*a) for a in zip(ds, gaps, ps, holm_levels(ps))]
+    d = np.asarray(d, float)
+    n, mean, constant = len(d), float(d.mean()), len(d) < 2 or np.ptp(d) == 0
+    if constant: low = high = boot_low = boot_high = mean if n > 1 else float('nan')
+    else:
+        low, high = ttest_1samp(d, 0).confidence_interval(1 - level)
+        boot_low, boot_high = bootstrap((d,), np.mean, confidence_level=1 - level,
+                                        rng=np.random.default_rng(0)).confidence_interval
+    above = float(((d > 0) + (d == 0)/2).mean())
+    chance = power(gap, 0. if constant else d.std(ddof=1), n, level)
+    return Judged(mean, float(low), float(high), float(boot_low), float(boot_high), p_value(d), above,
+                  chance, n, float(level), rule(low, high, gap))
+
+def judge(differences, gaps) -> list[Judged]:
+    """The comparisons of one claim under the rule, corrected together by Holm's step-down: for each
+    the paired `differences` (a sequence over seeds, positive: the claimed side) and the paper's gap."""
+    levels = holm_levels([p_value(np.asarray(d, float)) for d in differences])
+    return [judge_at(*one) for one in zip(differences, gaps, levels)]
 
 # %% ../nbs/40_stats.ipynb #5ae11312
 FIRM = .9   # a word that a smaller share of the redraws repeats is borderline
@@ -160,3 +168,47 @@ def redrawn(differences, gaps, draws: int = 999) -> np.ndarray:
 def repeated(said, redraws) -> float:
     "The share of the redraws' words that are the word `said`."
     return float(np.mean([w == said for w in redraws]))
+
+# %% ../nbs/40_stats.ipynb #cbe7ac4e
+def equivalence(d, margin: float, error: float = .05) -> Judged:
+    """Whether the mean of the paired differences `d` lies within ± `margin`: two one-sided t-tests at
+    `error` each. *reproduced*: the interval at 1 - 2·error lies inside, *contradicted*: outside, else
+    *too little data*. `p` is the larger of the two; the power is that for a true difference of 0."""
+    from scipy.stats import ttest_1samp
+    check(margin > 0, f'margin is {margin}', 'equivalence', 'choose more than 0')
+    one = judge_at(d, margin, 2*error)
+    tests = [ttest_1samp(d, end, alternative=side).pvalue for end, side in ((-margin, 'greater'), (margin, 'less'))]
+    inside, outside = -margin < one.low and one.high < margin, one.low >= margin or one.high <= -margin
+    word = REPRODUCED if inside else CONTRADICTED if outside else TOO_LITTLE
+    sd = float(np.std(d, ddof=1))
+    return one._replace(p=float(max(tests)), power=equivalence_power(margin, sd, len(d), error), verdict=word)
+
+def equivalence_power(margin: float, sd: float, n: int, error: float = .05) -> float:
+    """The chance that two one-sided tests of `n` seeds show equivalence within `margin` where there is
+    no difference: the mean must lie inside the margin by t·s/√n, averaged over the spreads s that n
+    seeds may show if the true one is `sd`."""
+    from scipy.stats import chi2, norm, t
+    if sd == 0: return 1.
+    quantiles = (np.arange(400) + .5)/400
+    s = sd*np.sqrt(chi2.ppf(quantiles, n - 1)/(n - 1))
+    room = (margin*np.sqrt(n) - t.isf(error, n - 1)*s)/sd
+    return float(np.maximum(0., 2*norm.cdf(room) - 1).mean())
+
+# %% ../nbs/40_stats.ipynb #7871dde8
+def two_way(d, error: float = .05) -> Paired:
+    """The mean of `d [S, N]` (seeds by images, values −1, 0, 1) and its interval for other seeds *and*
+    other images: mean squares of a two-way table, Satterthwaite's degrees of freedom. `wins`: seeds
+    with a positive mean. Raises `UserError` for fewer than two seeds or images."""
+    from scipy.stats import t
+    d = np.asarray(d, float)
+    check(d.ndim == 2 and min(d.shape) > 1, f'shape {d.shape}', 'two_way', 'give [seeds, images], two or more of each')
+    (S, N), mean = d.shape, d.mean()
+    seed, image = d.mean(1) - mean, d.mean(0) - mean
+    rest = d - mean - seed[:, None] - image
+    free = S - 1, N - 1, (S - 1)*(N - 1)
+    squares = [N*(seed**2).sum(), S*(image**2).sum(), (rest**2).sum()]
+    ms = [s/f for s, f in zip(squares, free)]
+    spread = max(ms[0] + ms[1] - ms[2], ms[0], ms[1])   # never below what one of them alone tells
+    df = spread**2/sum(m**2/f for m, f in zip(ms, free)) if spread else 1.
+    half = t.ppf(1 - error/2, df)*np.sqrt(spread/(S*N))
+    return Paired(float(mean), float(mean - half), float(mean + half), int((d.mean(1) > 0).sum()), S)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from .metrics import accuracy, aurc, e_aurc, ece, prefix_accuracy, top_k
 from .spec import check
-from .stats import BORDERLINE, FIRM, by_seed, holm_levels, mean_sd, p_value, paired, paired_runs
+from .stats import BORDERLINE, by_seed, holm_levels, mean_sd, p_value, paired, paired_runs
 
 # %% ../nbs/41_tables.ipynb #7baf6451
 class Row(NamedTuple):
@@ -141,7 +141,7 @@ def marked(df: pd.DataFrame) -> bool:
     "Whether a cell has the mark."
     return bool(df.map(lambda c: str(c).endswith(MARK)).any(axis=None))
 
-LEGENDS = {MARK: LEGEND, BORDERLINE: f'†  borderline: fewer than {FIRM:.0%} of redraws of the seeds give the same word'}
+LEGENDS = {MARK: LEGEND, BORDERLINE: '† borderline: fewer than nine in ten redraws of the seeds give the same word'}
 
 def legends(df: pd.DataFrame) -> list[str]:
     "What the marks at the ends of a table's cells mean."

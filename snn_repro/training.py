@@ -4,24 +4,25 @@
 
 # %% auto #0
 __all__ = ['Runtime', 'check_device', 'threads', 'load', 'preflight', 'first_steps', 'trial', 'probe', 'surroundings', 'fit',
-           'check_shares', 'read_weights', 'load_weights', 'board']
+           'check_shares', 'read_weights', 'load_weights', 'check_answers', 'board']
 
 # %% ../nbs/33_training.ipynb #8b6bbead
-import hashlib, platform, subprocess, sys, time
+import hashlib, os, platform, sys, time
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from .checkpoint import Progress, Sums, drop_checkpoints
+from .checkpoint import NonFinite, Progress, Sums, drop_checkpoints
 from .counting import count_trained
 from .data import Split, check_split, manifest
-from .epochs import FrozenANN, NonFinite, batches, build, evaluate, fetch, optimizer, train_epoch, train_steps
+from .epochs import FrozenANN, batches, build, evaluate, fetch, optimizer, train_epoch, train_steps
 from .experiments import Experiment, lr_at
 from .files import ERROR, locked, make_folder, readable, sha256, write_json
 from .fused import fuse
@@ -32,6 +33,7 @@ from .objectives import Teacher, total
 from .processes import Team, in_team, spawn, synchronised, team
 from .runs import SCHEMA, Record, open_run, save_run
 from .spec import UserError, check
+from .surroundings import commit_of, lines_of, name_user, version_of
 
 # %% ../nbs/33_training.ipynb #a83c9a3a
 class Runtime(NamedTuple):
@@ -74,6 +76,7 @@ def load(data, root: Path | None, seed: int, T: int) -> tuple[Split, str]:
 # %% ../nbs/33_training.ipynb #d31c02d4
 def preflight(e: Experiment, root: Path | None = None) -> Split:
     "Everything that can be known before training; returns the data. Raises `UserError`."
+    name_user()
     split, _ = load(e.data, root, e.seed, e.T)
     check(len(split.train) >= e.recipe.batch, f'{len(split.train)} training images do not fill a batch of {e.recipe.batch}', type(e.data).__name__,
           'set recipe.batch lower')
@@ -125,19 +128,15 @@ def probe(e: Experiment, split: Split, us: Team = Team()) -> dict:
 @lru_cache(maxsize=None)
 def surroundings(device: str = 'cpu') -> dict:
     "Versions, hardware (the name of a CUDA device too), and the commit of the library if it runs from a checkout."
-    import importlib.metadata as meta, os
-    def git(*a):
-        r = subprocess.run(['git', '-C', str(Path(sys.modules['snn_repro'].__file__).parent), *a], capture_output=True, text=True)
-        return r.stdout.strip() if r.returncode == 0 else None
-    cpu = next((l.split(':')[1].strip() for l in _lines('/proc/cpuinfo') if l.startswith('model name')), platform.processor())
-    return {'schema': SCHEMA, 'versions': {p: meta.version(p) for p in ('torch', 'numpy', 'spikingjelly', 'scikit-learn')} |
-            {'python': platform.python_version(), 'snn-repro': sys.modules['snn_repro'].__version__},
-            'commit': git('rev-parse', '--short=12', 'HEAD'), 'dirty': bool(git('status', '--porcelain', '--', '.')),
-            'hardware': {'cpu': cpu, 'instructions': torch.backends.cpu.get_cpu_capability(), 'cores': os.cpu_count(), 'system': platform.system()} |
+    library = sys.modules['snn_repro']
+    commit, dirty = commit_of(Path(library.__file__))
+    cpu = next((l.split(':')[1].strip() for l in lines_of('/proc/cpuinfo') if l.startswith('model name')), platform.machine())
+    return {'schema': SCHEMA, 'versions': {p: version_of(p) for p in ('torch', 'numpy', 'spikingjelly', 'scikit-learn')} |
+            {'python': platform.python_version(), 'snn-repro': library.__version__},
+            'commit': commit, 'dirty': dirty,
+            'hardware': {'cpu': cpu, 'instructions': torch.backends.cpu.get_cpu_capability(), 'cores': os.cpu_count() or 1, 'system': platform.system()} |
                         ({'onednn': isa} if (isa := os.environ.get('ONEDNN_MAX_CPU_ISA')) else {}) |
                         ({'gpu': torch.cuda.get_device_name(device)} if device.startswith('cuda') else {})}
-
-def _lines(path): return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 # %% ../nbs/33_training.ipynb #cf13f0a1
 def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record | None:
@@ -182,9 +181,12 @@ def _finished(e: Experiment, folder: Path) -> bool:
 
 # %% ../nbs/33_training.ipynb #2067ee02
 def read_weights(folder: Path) -> dict:
-    "The weights of a finished run. Raises `UserError` where there are none."
+    "The weights of a finished run. Raises `UserError` where there are none, or some are not finite."
     from safetensors.torch import load_file
-    with readable(folder/'weights.safetensors', 'remove this folder, and the run is made again'): return load_file(folder/'weights.safetensors')
+    with readable(folder/'weights.safetensors', 'remove this folder, and the run is made again'):
+        weights = load_file(folder/'weights.safetensors')
+        for k, v in weights.items(): check(bool(v.isfinite().all()), f'{k} holds what is no finite number')
+        return weights
 
 def load_weights(net: SpikingNet, weights: dict, folder: Path):
     "Put `weights`, which came from `folder`, into `net`. Raises `UserError` where they do not fit."
@@ -204,10 +206,17 @@ def _teach(e: Experiment, net: SpikingNet, split: Split, runs: Path, us: Team) -
     return FrozenANN(before, e.recipe.precision) if asked else None, {'teacher': {'id': e.teacher.id, 'weights': digest}}
 
 # %% ../nbs/33_training.ipynb #ecd32b81
+def check_answers(result: dict, where: str, epoch: int):
+    "Raise `NonFinite` where logits, or features as they are kept, in float16, are no finite numbers."
+    for name, dtype in (('logits', np.float32), ('features', np.float16)):
+        largest = np.abs(result[name]).max()
+        if not largest <= np.finfo(dtype).max: raise NonFinite(f'the {name} of a test image reach {largest} after epoch {epoch}', where, 'lower recipe.lr')
+
 def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda: None):
     r = e.recipe
     split, digest = load(e.data, runtime.root, e.seed, e.T)
     us.first(lambda: _begin(e, folder))
+    about = us.first(lambda: surroundings(us.device))
     split = split._replace(train=split.train.to(us.device), test=split.test.to(us.device))
     net = synchronised(build(e, split).to(us.device), us)
     fused = runtime.fuse if runtime.fuse and fuse(net, runtime.fuse) else None
@@ -224,14 +233,17 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda
             bar.update()
             at.tick(sums)
         for epoch in range(at.epoch, r.epochs):
-            try: row = {'epoch': epoch, 'lr': lr_at(r, epoch)} | train_epoch(e, net, split.train, opt, epoch, teacher, us, at.sums, tick)
+            try:
+                row = {'epoch': epoch, 'lr': lr_at(r, epoch)} | train_epoch(e, net, split.train, opt, epoch, teacher, us, at.sums, tick)
+                at.check_finite(a_pass)
+                if (epoch + 1) % r.test_every == 0 or epoch + 1 == r.epochs:
+                    result = evaluate(net, split.test, us=us, precision=r.precision)
+                    check_answers(result, e.id, epoch)
+                    row['test'] = float((result['logits'].mean(1).argmax(1) == result['labels']).mean())
             except NonFinite as x: raise NonFinite(f'{x.what}; {at.good}', x.where, x.remedy) from None
             except torch.OutOfMemoryError as x:
                 if us.size > 1: raise   # the others do not know of it: the team ends
                 raise UserError(f"the GPU's memory is full; {at.good}", e.id, 'set recipe.micro_batch to a part of recipe.batch') from x
-            if (epoch + 1) % r.test_every == 0 or epoch + 1 == r.epochs:
-                result = evaluate(net, split.test, us=us, precision=r.precision)
-                row['test'] = float((result['logits'].mean(1).argmax(1) == result['labels']).mean())
             log(row)
             at.history.append(row)
             at.epoch, at.sums = epoch + 1, Sums()
@@ -241,7 +253,8 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda
                'operations': count_trained(e, {k: v.cpu() for k, v in net.state_dict().items()}, split)}
     files = manifest(split)
     listed = {'manifest': hashlib.sha256(files.encode()).hexdigest()} if files else {}
-    env = surroundings(us.device) | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': us.device, 'processes': us.size, 'fused': fused, 'seconds': seconds, 'date': time.strftime('%Y-%m-%d', time.gmtime())}
+    env = about | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': us.device, 'processes': us.size, 'fused': fused, 'seconds': seconds,
+           'date': time.strftime('%Y-%m-%d', time.gmtime())}
     weights = {k: v.cpu().numpy() for k, v in net.state_dict().items()}
     us.first(lambda: still() or save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), result['logits'], result['labels'], result['features'][kept],
                               metrics, weights, files) and drop_checkpoints(folder))
