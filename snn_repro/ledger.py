@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snn_repro.files import read_bytes, readable, readable_errors
-from snn_repro.runs import Runs
+from snn_repro.runs import RECORDS, Runs
 from snn_repro.spec import check, shown
 
 LEDGER = 'ledger.csv'
@@ -48,12 +48,18 @@ def enter(records, path, tier: str, purpose: str, remark: str = '') -> int:
 def enter_pack(folder, tier: str) -> int:
     """Enter the runs of a packed folder as final into the ledger beside it; final runs of `tier` that no packed folder there holds any more
     are discarded. Returns how many lines were appended."""
-    folder = Path(folder)
-    path = folder.parent/LEDGER
+    path = ledger_beside(folder)
     added = enter(Runs(folder), path, tier, 'final')
-    held = {run_of(r) for p in folder.parent.glob('*/records.jsonl') for r in Runs(p.parent)}
+    held = {run_of(r) for p in path.parent.rglob(RECORDS) for r in Runs(p.parent)}
     gone = [l for l in standing(read(path)).values() if (l.tier, l.purpose) == (tier, 'final') and l.run not in held] if path.exists() else []
     return added + _append(path, [l._replace(date=_today(), purpose='discarded', remark='superseded') for l in gone])
+
+
+def ledger_beside(folder) -> Path:
+    "The ledger that tells of a packed folder: beside it, or, for a block of a tier, beside the tier's folder."
+    beside = Path(folder).parent/LEDGER
+    above = beside.parent.parent/LEDGER
+    return above if above.exists() and not beside.exists() else beside
 
 
 def read(path) -> list[Line]:

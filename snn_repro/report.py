@@ -17,7 +17,7 @@ from snn_repro.claims import CLAIMS, MIXED, NOT_TRIED, claim_table, verdicts
 from snn_repro.compared import commit, compare_sets, dates, distinct, page_section, processor, span, terminal_lines
 from snn_repro.files import make_folder, write
 from snn_repro.replication import MARK as DIFFERS_MARK
-from snn_repro.runs import Runs
+from snn_repro.runs import Runs, packed_folders
 from snn_repro.spec import check
 from snn_repro.stats import VERDICTS
 from snn_repro.tables import DASH, MARK, legends, to_text
@@ -41,7 +41,7 @@ def folders_of(runs, tier: Tier) -> list[Path]:
     found = list(runs or [own if own.is_dir() or not committed.is_dir() else committed])
     for p in found:
         check(p.is_dir(), 'there is no such folder of runs', str(p), 'make it: `snn-repro reproduce`, or name one with --runs')
-        held = (p/'records.jsonl').exists() or (p/'plan.jsonl').exists() or any(p.glob('*/config.json'))
+        held = packed_folders(p) or (p/'plan.jsonl').exists() or any(p.glob('*/config.json'))
         check(held, 'there is no run in this folder', str(p), 'name a folder of runs, or a packed one, with --runs')
     check(len({p.resolve() for p in found}) == len(found), 'a folder is named twice', '--runs', 'name each once')
     return found

@@ -11,10 +11,10 @@ from pathlib import Path
 from numpy import isfinite
 
 from snn_repro.catalogue import Run, contents, run_of as planned
-from snn_repro.files import SEAL, read_bytes, read_json, readable
-from snn_repro.ledger import LEDGER, hours, read, run_of, standing
-from snn_repro.metrics import spaced, summary
-from snn_repro.runs import Runs, check_kinds
+from snn_repro.files import SEAL, read_json, readable
+from snn_repro.ledger import hours, ledger_beside, read, run_of, standing
+from snn_repro.metrics import ordered, spaced, summary
+from snn_repro.runs import ORDERS, OUTCOMES, RECORDS, Runs, check_kinds, unsqueezed
 from snn_repro.spec import UserError, check, shown
 from snn_repro.watch import table, wrap
 
@@ -70,7 +70,7 @@ def page(looked, ledgers: dict, width: int) -> str:
 
 def _folders(root: Path) -> list[Path]:
     "Packed folders, and folders of run folders, `root` included."
-    packed = {p.parent for p in root.rglob('records.jsonl')}
+    packed = {p.parent for n in (RECORDS, OUTCOMES) for p in root.rglob(n)}
     runs = {p.parent.parent for p in root.rglob(SEAL) if p.parent not in packed}
     return sorted(packed | runs)
 
@@ -81,7 +81,7 @@ def _opened(path: Path) -> Looked:
     try:
         runs = Runs(path)
         l.packed = runs.packed
-        if runs.packed: names = [json.loads(n)['id'] for n in read_bytes(path/'records.jsonl').splitlines()]
+        if runs.packed: names = [json.loads(n)['id'] for n in unsqueezed(path/RECORDS).splitlines()]
         else: names = sorted(p.parent.name for p in path.glob(f'*/{SEAL}'))
     except UserError as e:
         l.tell(e.where, e.what)
@@ -98,7 +98,7 @@ def _look(l: Looked, ids: set):
     "What is wrong with the records of a folder, each alone and beside each other. `ids`: those of all runs that were found."
     sound = []
     for r in l.records:
-        file = l.path/'records.jsonl' if l.packed else l.path/r.id/'config.json'
+        file = l.path/RECORDS if l.packed else l.path/r.id/'config.json'
         try:
             with readable(file):
                 for what in chain(_name(r), _history(r), _teacher(r, ids), _outcomes(l, r), _weights(l, r)): l.tell(l.path/r.id, what)
@@ -166,15 +166,29 @@ def _weights(l: Looked, r):
 
 
 def _answers(o, T):
-    "Where the arrays of outcomes say different things: a label of rank 0 is the answer, and an answer of a higher rank shares its place, and so the softmax."
+    "Where the arrays of outcomes say different things."
     right, first = o['prefix'][:, -1] == o['label'], o['rank'] == 0
-    shared = o['max_softmax'] * (o['rank'] + 1.) <= 1 + 1e-6
-    if n := int((first & ~right | right & ~first & ~shared).sum()): yield f'rank and answer do not fit on {n} images'
+    if n := int((first & ~right).sum()): yield f'rank and answer do not fit on {n} images'
     if n := int((o['step'][:, 0] != o['prefix'][:, 0]).sum()): yield f'the first step and the prefix of one step differ on {n} images'
+    if o['step'].shape[1] != T: yield f'{o["step"].shape[1]} steps, its setting has {shown(T)}'
+    yield from _orders(o, right) if 'calibration' in o else _scores(o, right & ~first)
+
+
+def _orders(o, right):
+    "In condensed outcomes: either order has as many wrong answers as there are, and the bins' mean confidence is one."
+    for k in ORDERS:
+        if (n := int(ordered(o, k)[0].sum())) != (m := int((~right).sum())): yield f'{k} has {n} wrong answers, the images {m}'
+    sure = (o['calibration'].sum() + right.sum())/len(right)
+    if not 0 < sure <= 1 + 1e-6: yield f'the mean confidence would be {sure:.3g}'
+
+
+def _scores(o, shared):
+    "Where a label of a higher rank is the answer, it shares its place, and so the softmax; and `sure` is the softmax."
+    apart = shared & (o['max_softmax']*(o['rank'] + 1.) > 1 + 1e-6)
+    if n := int(apart.sum()): yield f'rank and answer do not fit on {n} images'
     if n := int(((o['max_softmax'] <= 0) | (o['max_softmax'] > 1 + 1e-6)).sum()): yield f'max_softmax is no probability on {n} images'
     sure = o['sure'][:, -1] if 'sure' in o else 255*o['max_softmax']
     if n := int((abs(sure - 255.*o['max_softmax']) > 1 + 1e-4).sum()): yield f'sure and max_softmax differ on {n} images'
-    if o['step'].shape[1] != T: yield f'{o["step"].shape[1]} steps, its setting has {shown(T)}'
 
 
 def _flat(metrics: dict) -> dict:
@@ -189,8 +203,8 @@ def _ledgers(root: Path, looked) -> dict:
     "The lines of each ledger beside a packed folder. Tells of runs that one lacks, and of final ones that no folder holds, where all were looked at."
     ledgers = {}
     for l in looked:
-        path = l.path.parent/LEDGER
         if not l.packed: continue
+        path = ledger_beside(l.path)
         if path not in ledgers:
             try: ledgers[path] = read(path)
             except UserError as e:
@@ -205,7 +219,7 @@ def _ledgers(root: Path, looked) -> dict:
     ledgers = {path: lines for path, lines in ledgers.items() if lines is not None}
     for path, lines in ledgers.items():
         if not path.is_relative_to(root): continue
-        beside = [l for l in looked if l.packed and l.path.parent == path.parent]
+        beside = [l for l in looked if l.packed and ledger_beside(l.path) == path]
         held = {run_of(r) for l in beside for r in l.records}
         for line in standing(lines).values():
             if line.purpose != 'final' or line.run in held: continue

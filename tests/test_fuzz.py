@@ -1,6 +1,6 @@
 """Mangled configs, records, packed folders, checkpoints and locks: a value or one line that names the file; never another
 exception, never a hang, never a file elsewhere, never code. A few hundred examples; with SNN_REPRO_RELEASE more than ten thousand."""
-import contextlib, hashlib, io, json, os, pickle, shutil, signal, warnings, zipfile
+import contextlib, hashlib, io, json, lzma, os, pickle, shutil, signal, warnings, zipfile
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from snn_repro.cli import main
 from snn_repro.exhibits import asked
 from snn_repro.experiments import Experiment, find_tier
 from snn_repro.files import ERROR, LOCK, SEAL, held, locked
-from snn_repro.metrics import outcomes, summary
+from snn_repro.metrics import condense, outcomes, summary
 from snn_repro.processes import Team
 from snn_repro.report import effort
 from snn_repro.runs import SCHEMA, Runs, pack, save_run
@@ -274,11 +274,19 @@ def honest(tmp_path_factory):
     read = lambda folder: {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
     return Honest({'loose': read(home/E.id), 'packed': read(packed), 'arrays': {
         'outputs.safetensors': {'logits': logits, 'labels': labels}, 'features.safetensors': {'features': features}, 'weights.safetensors': {'w': np.zeros((2, 2), 'f4')},
-        'outcomes.npz': {f'{E.id}/{k}': v for k, v in record.outcomes.items()}, 'features.npz': {E.id: features}}})
+        'outcomes.npz.xz': {f'{E.id}/{k}': v for k, v in condense(record.outcomes).items()}, 'features.npz.xz': {E.id: features}}})
 
 
 def mangled_file(honest: dict, kind: str, name: str):
     content, arrays = honest[kind][name], honest['arrays'].get(name)
+    if name.endswith('.xz'):   # mangled inside the stream, or the stream itself
+        inside = lzma.decompress(content)
+        whole = mangled_content(name.removesuffix('.xz'), inside, arrays).map(lambda c: lzma.compress(c, preset=0) if isinstance(c, bytes) else c)
+        return often(whole, whole, broken(content))
+    return mangled_content(name, content, arrays)
+
+
+def mangled_content(name: str, content: bytes, arrays):
     if name.endswith('.json'): found = json_bytes(json.loads(content))
     elif name.endswith('.jsonl'): found = json_bytes(json.loads(content)).map(lambda c: c + b'\n')
     elif name.endswith('.csv'): found = csv_file(content)

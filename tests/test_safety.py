@@ -1,11 +1,12 @@
 "What a stranger's file can be made to do: nothing. The library calls no reader that runs code; a way out of a folder is refused."
-import ast, json, os, pickle
+import ast, json, lzma, os, pickle
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import packed
 from conftest import NAME, TINY
 from snn_repro import runs as chapter
 from snn_repro.checkpoint import FOLDER, load_checkpoint, save_checkpoint
@@ -13,7 +14,7 @@ from snn_repro.exhibits import asked
 from snn_repro.experiments import Experiment, find_tier
 from snn_repro.files import SEAL, inside, locked, read_json, seal, sha256
 from snn_repro.recordings import NMNIST
-from snn_repro.runs import SCHEMA, Runs
+from snn_repro.runs import PACKED, SCHEMA, Runs
 from snn_repro.spec import Spec, UserError, edit, edits
 
 root = Path(__file__).parents[1]
@@ -134,12 +135,11 @@ def test_a_resealed_run_of_another_setting_is_not_taken_for_this_one(tiny_run):
 
 def test_a_packed_run_of_another_setting_is_not_taken_for_this_one(tmp_path):
     for f in results.iterdir(): (tmp_path/f.name).write_bytes(f.read_bytes())
-    lines = [json.loads(l) for l in (tmp_path/'records.jsonl').read_text().splitlines()]
+    lines = packed.lines(tmp_path)
     e = Experiment.from_dict(lines[0]['config'])
     assert Runs(tmp_path).get(e)
     lines[0]['config']['seed'] = 5
-    (tmp_path/'records.jsonl').write_text('\n'.join(map(json.dumps, lines)))
-    seal(tmp_path, SCHEMA)
+    packed.write_lines(tmp_path, lines)
     with pytest.raises(UserError, match='another setting'): Runs(tmp_path).get(e)
     assert Runs(tmp_path).get(replace(e, seed=1))
 
@@ -153,13 +153,13 @@ def test_a_file_of_a_run_that_is_a_link_is_refused(tiny_run, tmp_path):
 
 def test_what_is_packed_small_does_not_fill_the_memory(tmp_path, monkeypatch):
     for f in results.iterdir(): (tmp_path/f.name).write_bytes(f.read_bytes())
-    monkeypatch.setattr(chapter, 'LARGEST_ARRAY', 2**20)
-    with np.load(tmp_path/'outcomes.npz', allow_pickle=False) as f: arrays = dict(f)
-    name = next(iter(arrays))
-    np.savez_compressed(tmp_path/'outcomes.npz', **arrays | {name: np.zeros(2**21, 'u1')})
-    assert (tmp_path/'outcomes.npz').stat().st_size < sum(a.nbytes for a in arrays.values())
-    seal(tmp_path, SCHEMA)
-    with pytest.raises(UserError, match='outcomes.npz: an array of more than 1 MB'): Runs(tmp_path)
+    file = tmp_path/'outcomes.npz.xz'
+    arrays = packed.arrays(file)
+    whole = sum(a.nbytes for a in arrays.values())
+    monkeypatch.setattr(chapter, 'LARGEST_PACKED', 2*whole)
+    packed.write_arrays(file, arrays | {next(iter(arrays)): np.zeros(2*whole, 'u1')})
+    assert file.stat().st_size < whole
+    with pytest.raises(UserError, match='outcomes.npz.xz: it unpacks to more than'): Runs(tmp_path)
 
 
 class Boom:
@@ -168,18 +168,17 @@ class Boom:
     def __reduce__(self): return os.mkdir, (self.place,)
 
 
-@pytest.mark.parametrize('file', ['outcomes.npz', 'features.npz'])
+@pytest.mark.parametrize('file', ['outcomes.npz.xz', 'features.npz.xz'])
 @pytest.mark.parametrize('whole', [True, False], ids=['a pickle', 'an array of objects'])
 def test_a_pickle_in_a_packed_folder_is_not_run(tmp_path, file, whole):
-    packed, trace = tmp_path/'packed', tmp_path/'trace'
-    packed.mkdir()
-    for f in results.iterdir(): (packed/f.name).write_bytes(f.read_bytes())
-    with np.load(packed/file, allow_pickle=False) as f: arrays = dict(f)
-    if whole: (packed/file).write_bytes(pickle.dumps(Boom(trace)))
-    else: np.savez(packed/file, **{k: np.array([Boom(trace)], dtype=object) for k in arrays})
-    seal(packed, SCHEMA)
+    folder, trace = tmp_path/'packed', tmp_path/'trace'
+    folder.mkdir()
+    for f in results.iterdir(): (folder/f.name).write_bytes(f.read_bytes())
+    if whole: (folder/file).write_bytes(lzma.compress(pickle.dumps(Boom(trace))))
+    else: packed.write_arrays(folder/file, {k: np.array([Boom(trace)], dtype=object) for k in packed.arrays(folder/file)})
+    seal(folder, PACKED)
     with pytest.raises(UserError, match=f'{file}: cannot be read'):
-        for r in Runs(packed): r.features, r.outcomes
+        for r in Runs(folder): r.features, r.outcomes
     assert not trace.exists()
 
 
@@ -203,13 +202,15 @@ def test_a_checkpoint_is_not_written_through_a_link(tmp_path):
 
 
 def test_a_fifo_does_not_hang(tmp_path):
+    run = tmp_path/'runs/run'
+    run.mkdir(parents=True)
     for name in (SEAL, 'lock', f'{FOLDER}/a.json'):
-        (tmp_path/name).parent.mkdir(exist_ok=True)
-        os.mkfifo(tmp_path/name)
-    with pytest.raises(UserError, match='not a file'): list(Runs(tmp_path.parent).find(tmp_path.name))
+        (run/name).parent.mkdir(exist_ok=True)
+        os.mkfifo(run/name)
+    with pytest.raises(UserError, match='not a file'): list(Runs(run.parent).find(run.name))
     with pytest.raises(UserError, match='another process'):
-        with locked(tmp_path): pass
-    assert load_checkpoint(tmp_path) is None
+        with locked(run): pass
+    assert load_checkpoint(run) is None
 
 
 def test_sha256_is_of_the_bytes(tmp_path):

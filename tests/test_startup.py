@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+import packed
 from snn_repro import catalogue, exhibits
 from snn_repro.catalogue import Run, contents, fill, find, find_tier, listed, plan
 from snn_repro.experiments import TIERS
-from snn_repro.files import seal
-from snn_repro.runs import SCHEMA, Runs
+from snn_repro.runs import Runs
 from snn_repro.spec import UserError
 
 root = Path(__file__).parents[1]
@@ -84,12 +84,11 @@ def test_every_committed_record_has_the_key_of_its_setting():
 @pytest.mark.parametrize('change', [{'T': 3}, {'seed': 1}, {'recipe': {'type': 'Recipe', 'epochs': 12}}, {'T': True}, {'more': 1}])
 def test_a_record_of_another_setting_is_refused(change, refused, tmp_path):
     for f in results.iterdir(): (tmp_path/f.name).write_bytes(f.read_bytes())
-    lines = [json.loads(l) for l in (tmp_path/'records.jsonl').read_text().splitlines()]
+    lines = packed.lines(tmp_path)
     asked = {r.id for r in plan(find(['tks-table3']), find_tier('mini'))}
     line = next(l for l in lines if l['id'] in asked and l['config']['T'] == 4 and l['config']['seed'] == 0)
     line['config'] |= change
-    (tmp_path/'records.jsonl').write_text('\n'.join(map(json.dumps, lines)))
-    seal(tmp_path, SCHEMA)
+    packed.write_lines(tmp_path, lines)
     assert 'is the run of another setting than its name says' in refused('report', '--runs', tmp_path, '--only', 'tks-table3', '--out', tmp_path/'out')
 
 

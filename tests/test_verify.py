@@ -1,17 +1,18 @@
 "What is wrong with the evidence is told, a line for each fault; the ledger only grows; the numbers come out again when computed another way."
-import json, math, subprocess
+import copy, json, math, subprocess
 from itertools import cycle, groupby
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import packed
 from snn_repro.files import SEAL, seal
 from snn_repro.ledger import LEDGER, Line, enter, enter_pack, hours, read, run_of, standing
 from snn_repro.metrics import outcomes, summary
-from snn_repro.runs import SCHEMA, Runs, pack
+from snn_repro.runs import PACKED, RECORDS, SCHEMA, Runs, pack
 from snn_repro.spec import UserError
-from snn_repro.verify import BENCH, ROW
+from snn_repro.verify import BENCH, ROW, _scores
 
 root = Path(__file__).parents[1]
 results = root/'results'
@@ -52,22 +53,19 @@ def faults(cli):
 
 
 def record(evidence, change, at=-1):
-    "Change a line of `records.jsonl` as plain data, and seal the folder again."
-    file = evidence/'mini/records.jsonl'
-    lines = [json.loads(l) for l in file.read_text().splitlines()]
+    "Change a line of the records as plain data, and seal the folder again."
+    lines = packed.lines(evidence/'mini')
     change(lines[at])
-    file.write_text(''.join(json.dumps(l) + '\n' for l in lines))
-    seal(evidence/'mini', SCHEMA)
+    packed.write_lines(evidence/'mini', lines)
 
 
 def arrays(evidence, name, change):
     "Change an array of the last record's outcomes, and seal the folder again."
-    file = evidence/'mini/outcomes.npz'
-    held = dict(np.load(file))
+    file = evidence/'mini/outcomes.npz.xz'
+    held = packed.arrays(file)
     key = [k for k in held if k.endswith(f'/{name}')][-1]
     held[key] = change(held[key])
-    np.savez_compressed(file, **held)
-    seal(evidence/'mini', SCHEMA)
+    packed.write_arrays(file, held)
 
 
 def flip(file, at=-12):
@@ -104,20 +102,35 @@ def by_hand(o):
     answers = {kind: [[int(a) == l for a, l in zip(o[kind][:, t], label)] for t in range(T)] for kind in ('prefix', 'step')}
     right = answers['prefix'][-1]
     found = {k: [sum(a)/N for a in v] for k, v in answers.items()} | {'top1': sum(right)/N, 'top5': sum(r < 5 for r in o['rank'].tolist())/N}
-    found |= {'aurc': area(o['max_logit'].tolist(), right), 'aurc_softmax': area(o['max_softmax'].tolist(), right)}
-    found['e_aurc'] = found['aurc'] - area([float(r) for r in right], sorted(right, reverse=True), ties=False)
+    found |= {'aurc': area(groups(o, 'max_logit', right)), 'aurc_softmax': area(groups(o, 'max_softmax', right))}
+    found['e_aurc'] = found['aurc'] - area([not r] for r in sorted(right, reverse=True))
+    return found | {'ece': math.fsum(map(abs, gaps(o, right)))/N}
+
+
+def groups(o, score, right):
+    "Whether each answer is wrong, surest first, those of equal confidence together."
+    if f'{score}_order' in o:
+        wrong, tied = (''.join(f'{byte:08b}' for byte in row.tolist())[:len(right)] for row in o[f'{score}_order'])
+        starts = [i for i, t in enumerate(tied) if t == '0'] + [len(right)]
+        return [[w == '1' for w in wrong[a:b]] for a, b in zip(starts, starts[1:])]
+    s = o[score].tolist()
+    order = sorted(range(len(s)), key=lambda i: -s[i])
+    return [[not right[i] for i in group] for _, group in groupby(order, key=lambda i: s[i])]
+
+
+def gaps(o, right):
+    "In each of fifteen bins, confidences less right answers."
+    if 'calibration' in o: return o['calibration'].tolist()
     bins = {}
     for p, r in zip(o['max_softmax'].tolist(), right): bins.setdefault(max(1, math.ceil(p*15)), []).append(p - r)
-    return found | {'ece': math.fsum(abs(math.fsum(b)) for b in bins.values())/N}
+    return [math.fsum(b) for b in bins.values()]
 
 
-def area(score, right, ties=True):
-    "The mean over k of the error among the k surest; within equal scores the errors are spread evenly."
-    order = sorted(range(len(score)), key=lambda i: -score[i]) if ties else range(len(score))
+def area(groups):
+    "The mean over k of the error among the k surest; within a group of equals the errors are spread evenly."
     risks, before, errors = [], 0, 0.
-    for _, group in groupby(order, key=lambda i: score[i] if ties else i):
-        group = list(group)
-        share = sum(not right[i] for i in group)/len(group)
+    for group in groups:
+        share = sum(group)/len(group)
         for k in range(1, len(group) + 1): risks.append((errors + share*k)/(before + k))
         before, errors = before + len(group), errors + share*len(group)
     return math.fsum(risks)/len(risks)
@@ -183,11 +196,12 @@ def test_a_changed_record_is_told_though_sealed_again(name, evidence, faults):
 
 
 OUTCOMES = {
-    'rank': (lambda a: np.where(a == 0, 1, a).astype(a.dtype), 'rank and answer do not fit on'),
+    'rank': (np.zeros_like, 'rank and answer do not fit on'),
     'prefix': (lambda a: np.roll(a, 1, 0), 'rank and answer do not fit on'),
     'step': (lambda a: np.roll(a, 1, 0), 'the first step and the prefix of one step differ on'),
-    'max_softmax': (lambda a: a + 1, 'max_softmax is no probability on'),
-    'max_logit': (lambda a: a[::-1], 'aurc is'),
+    'max_softmax_order': (lambda a: a ^ np.uint8(255), 'max_softmax_order has'),
+    'max_logit_order': (lambda a: a[:, ::-1], 'aurc is'),
+    'calibration': (lambda a: a + 100, 'the mean confidence would be'),
     'label': (lambda a: a[:-1], 'the arrays do not fit each other'),
 }
 
@@ -224,38 +238,38 @@ def test_parts_that_do_not_fit_are_told(made, faults):
     assert told(faults(made(o, np.zeros((49, 3), 'float16')))) == ['2 steps, its setting has 1', 'features of 49 of 50 images']
     o = {k: v[:, :1] if v.ndim == 2 else v for k, v in o.items()} | {'step': o['prefix'][:, 1:], 'prefix': o['prefix'][:, 1:], 'sure': o['sure'][:, 1:]}
     assert faults(made(o, np.zeros((50, 3), 'float16'))) == []
-    assert told(faults(made(o | {'sure': o['sure'] - np.uint8(3)}))) == ['sure and max_softmax differ on 50 images']
+    assert list(_scores(o, np.zeros(50, bool))) == []
+    assert list(_scores(o | {'sure': o['sure'] - np.uint8(3)}, np.zeros(50, bool))) == ['sure and max_softmax differ on 50 images']
+    assert list(_scores(o | {'max_softmax': o['max_softmax'] + 1}, np.zeros(50, bool)))[0] == 'max_softmax is no probability on 50 images'
 
 
-@pytest.mark.parametrize('name', ['records.jsonl', 'outcomes.npz', 'features.npz', SEAL])
+@pytest.mark.parametrize('name', [RECORDS, 'outcomes.npz.xz', 'features.npz.xz', SEAL])
 def test_a_changed_byte_is_told(name, evidence, faults):
     flip(evidence/'mini'/name)
     fault, = faults(evidence)
     assert 'changed since the run was finished' in fault and (name in fault or name == SEAL)
 
 
-@pytest.mark.parametrize('name', ['outcomes.npz', 'features.npz', 'records.jsonl'])
+@pytest.mark.parametrize('name', ['outcomes.npz.xz', 'features.npz.xz', RECORDS])
 @pytest.mark.parametrize('again', [True, False], ids=['sealed again', 'as it was sealed'])
 def test_a_truncated_file_is_told(name, again, evidence, faults):
     file = evidence/'mini'/name
     file.write_bytes(file.read_bytes()[:-50])
-    if again: seal(evidence/'mini', SCHEMA)
+    if again: seal(evidence/'mini', PACKED)
     fault, = faults(evidence)
-    assert f'mini/{name}' in fault and ('cannot be read' in fault or 'changed since' in fault) and again == ('cannot be read' in fault)
+    assert f'mini/{name}' in fault and again == ('cut off' in fault) and again != ('changed since' in fault)
 
 
-@pytest.mark.parametrize('name', ['records.jsonl', 'outcomes.npz', SEAL])
+@pytest.mark.parametrize('name', [RECORDS, 'outcomes.npz.xz', SEAL])
 def test_a_lost_file_is_told(name, evidence, faults):
     (evidence/'mini'/name).unlink()
     assert any(name in l for l in faults(evidence))
 
 
 def rewritten(evidence, change):
-    file = evidence/'mini/records.jsonl'
-    lines = file.read_text().splitlines(keepends=True)
+    lines = packed.lines(evidence/'mini')
     change(lines)
-    file.write_text(''.join(lines))
-    seal(evidence/'mini', SCHEMA)
+    packed.write_lines(evidence/'mini', lines)
 
 
 def test_a_lost_teacher_is_told_by_each_student_and_the_ledger(evidence, faults, few):
@@ -278,7 +292,7 @@ def test_a_doubled_seed_is_told(evidence, faults):
 
 
 def test_a_setting_under_two_names_is_told(evidence, faults, few):
-    rewritten(evidence, lambda lines: lines.append(lines[0].replace(few[0].id, f'other-{few[0].id}')))
+    rewritten(evidence, lambda lines: lines.append(lines[0] | {'id': f'other-{few[0].id}'}))
     assert any('2 runs of the setting' in l for l in faults(evidence))
 
 
@@ -444,15 +458,14 @@ def places(tree, path=()):
 def test_whatever_stands_in_a_record_every_fault_is_a_line(few, tmp_path, cli):
     pack(few[:1], tmp_path/'results/mini')
     enter_pack(tmp_path/'results/mini', 'mini')
-    file = tmp_path/'results/mini/records.jsonl'
-    first, values, told = file.read_text(), cycle(ODD), 0
-    for way in [*places(json.loads(first))]*2:
-        tree = json.loads(first)
+    folder = tmp_path/'results/mini'
+    (first,), values, told = packed.lines(folder), cycle(ODD), 0
+    for way in [*places(first)]*2:
+        tree = copy.deepcopy(first)
         node = tree
         for k in way[:-1]: node = node[k]
         node[way[-1]] = next(values)
-        file.write_text(json.dumps(tree) + '\n')
-        seal(file.parent, SCHEMA)
+        packed.write_lines(folder, [tree])
         code, _, err = cli('verify', tmp_path/'results')
         assert code == bool(err) and all(l.startswith('wrong: ') for l in err[:-1]), (way, err)
         told += code
