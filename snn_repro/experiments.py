@@ -268,7 +268,7 @@ class Tier(NamedTuple):
 
 NEW_SEEDS = 200   # what is planned for these was planned before any run had seen them
 LONG_SPANS = tuple((id, NEW_SEEDS, n) for id, n in {
-    'length': 32, 'length-enof': 16, 'enof-ablation': 16, 'tks-fig3a': 16, 'tks-fig4': 16}.items())
+    'length': 32, 'length-enof': 16, 'enof-ablation': 16, 'tks-fig3a': 16, 'tks-fig4': 16, 'family': 16}.items())
 SMALL_SPANS = (('length', NEW_SEEDS, 8), ('length-enof', NEW_SEEDS, 8))
 
 TIERS = {t.name: t._replace(scale=scaling(t.name, t.scale)) for t in (
