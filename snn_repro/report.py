@@ -50,7 +50,7 @@ def folders_of(runs, tier: Tier) -> list[Path]:
 def ours(tier: Tier) -> Path | None:
     "The committed runs of a tier: of the folder one is in, or else of the clone that the library runs from; None where there are none."
     homes = Path(), Path(snn_repro.__file__).parents[1]
-    return next((p for home in homes if ((p := home/'results'/tier.name)/'records.jsonl').is_file()), None)
+    return next((p for home in homes if packed_folders(p := home/'results'/tier.name)), None)
 
 
 def write_report(exhibits, tier: Tier, folders, folder, width: int = 100, tables: bool = False, against_ours: bool = False) -> Path:

@@ -111,7 +111,7 @@ def test_ours_are_those_of_the_folder_or_of_the_clone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert report.ours(MINI).resolve() == committed.resolve()
     (tmp_path/'results/mini').mkdir(parents=True)
-    (tmp_path/'results/mini/records.jsonl').touch()
+    (tmp_path/'results/mini/records.jsonl.xz').touch()
     assert report.ours(MINI) == Path('results/mini')
     assert report.ours(find_tier('paper')) is None
 
