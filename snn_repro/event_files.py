@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from .files import file_size, readable_errors, whole
+from .images import check_names
 from .lists import fewest
 from .spec import UserError, check
 
@@ -23,14 +24,15 @@ from .spec import UserError, check
 AGAIN = 'fetch or unpack it again'
 
 def wound_on(t: np.ndarray, bits: int, where: str) -> np.ndarray:
-    """The times `t` (int [N], in the file's order) of a clock of so many bits that starts anew at its end, as times that
-    go on. Raises `UserError` for a fall of more than half its range that a new start does not explain."""
-    span = 2 ** bits
-    falls = np.flatnonzero(np.diff(t) < -(span // 2))
-    if not len(falls): return t
-    on = t + span * np.r_[0, np.diff(t) < -(span // 2)].cumsum()
-    check(np.diff(on).max() < span // 2, f'time falls from {t[falls[0]]} to {t[falls[0] + 1]} µs at event {falls[0] + 1}, '
-          f'which a clock of {bits} bits that starts anew does not explain · {len(falls)} such', where, AGAIN)
+    """The times `t` (int [N], in the file's order) of a clock of so many bits that starts anew at its
+    end, as times that go on. Raises `UserError` for a fall of more than half its range that a new
+    start does not explain."""
+    span, fallen = 2 ** bits, np.diff(t) < -2 ** (bits - 1)
+    if not fallen.any(): return t
+    on = t + span * np.r_[0, fallen].cumsum()
+    i = fallen.argmax() + 1
+    check(np.diff(on).max() < span // 2, f'time falls from {t[i - 1]} to {t[i]} µs at event {i}, which '
+          f'a clock of {bits} bits that starts anew does not explain · {fallen.sum()} such', where, AGAIN)
     return on
 
 
@@ -60,7 +62,8 @@ def read_aedat(path) -> dict[str, np.ndarray]:
     beyond = np.flatnonzero(address >> 15)
     if len(beyond): raise UserError(f'event {beyond[0]} has the address {address[beyond[0]]:#x}, outside the 128×128 pixels · '
                                     f'{len(beyond)} such', str(path), AGAIN)
-    return {'t': wound_on(t, 32, str(path)), 'x': 127 - (address >> 8), 'y': 127 - (address >> 1 & 127), 'p': 1 - (address & 1)}
+    x, y, p = 127 - (address >> 8), 127 - (address >> 1 & 127), 1 - (address & 1)
+    return {'t': wound_on(t, 32, str(path)), 'x': x, 'y': y, 'p': p}
 
 # %% ../nbs/25b_event_files.ipynb #eb5ea6d4
 def check_events(e: dict[str, np.ndarray], sensor: tuple[int, int], where: str, reorder: bool = False) -> dict[str, np.ndarray]:
@@ -78,14 +81,17 @@ def check_events(e: dict[str, np.ndarray], sensor: tuple[int, int], where: str, 
 
 # %% ../nbs/25b_event_files.ipynb #46f5a3ac
 def cut(t: np.ndarray, T: int, split_by: str = 'time', where: str = 'cut') -> np.ndarray:
-    """Where the sorted times `t` (int [N]) are cut into `T` parts of equal duration ('time') or number of events ('number'):
-    positions int [T+1] from 0 to N; the last part takes the remainder. 'official': windows as long as the last time divided by
-    `T`, from the first event on (BrainCog's copy of tonic); what comes after them is in no part.
-    Raises `UserError` if a part could not have 1 µs or 1 event; one part holds all."""
-    whole, unit = {'number': (len(t), 'events'), 'time': (int(t[-1] - t[0]), 'µs'), 'official': (int(t[-1]), 'µs')}[split_by]
-    most = max(whole, 1)
-    check(1 <= T <= most, f'{T} frames of a recording of {whole} {unit}', where, f'choose T from 1 to {most}')
-    ends = np.arange(1, T + 1) * (whole // T)
+    """Where the sorted times `t` (int [N]) are cut into `T` parts of equal duration ('time') or number
+    of events ('number'): positions int [T+1] from 0 to N; the last part takes the remainder.
+    'official': windows as long as the last time divided by `T`, from the first event on (BrainCog's
+    copy of tonic); what comes after them is in no part.
+    Raises `UserError` if a part could not have 1 µs or 1 event; one part by 'time' holds all."""
+    sizes = {'number': (len(t), 'events'), 'time': (int(t[-1] - t[0]), 'µs'), 'official': (int(t[-1]), 'µs')}
+    n, unit = sizes[split_by]
+    most = max(n, 1)
+    said = f'{T} frames of a recording of {n} {unit}'
+    check(1 <= T <= most, said, where, f'choose T from 1 to {most}')
+    ends = np.arange(1, T + 1) * (n // T)
     if split_by != 'number': ends = np.searchsorted(t, t[0] + ends)
     return np.r_[0, ends] if split_by == 'official' else np.r_[0, ends[:-1], len(t)]
 
@@ -123,11 +129,13 @@ class Found(NamedTuple):
 
 
 def found_in(listed: dict, where: str) -> Found:
-    "What was written down of recordings in JSON. Raises `UserError` for a label that belongs to no class, or not one for each."
+    """What was written down of recordings in JSON. Raises `UserError` for a label that belongs to no
+    class, or not one for each."""
     names, labels, classes, sizes = (tuple(listed[k]) for k in Found._fields)
-    labels = tuple(whole(k, f'{where}, label {i}', 'remove its folder') for i, k in enumerate(labels))
+    remedy = 'remove its folder'
+    labels = tuple(whole(k, f'{where}, label {i}', remedy) for i, k in enumerate(labels))
     fit = len(labels) == len(names) and set(labels) <= set(range(len(classes)))
-    check(fit, 'its labels are not those of its recordings', where, 'remove its folder')
+    check(fit, 'its labels are not those of its recordings', where, remedy)
     return Found(names, labels, classes, sizes)
 
 
@@ -139,5 +147,6 @@ def list_recordings(home: Path, groups: tuple[str, ...], suffix: str) -> Found:
     rank = {c: i for i, c in enumerate(classes)}
     place = lambda r: (groups.index(r.parent.parent.as_posix()), rank[r.parent.name], natural(r.name))
     names = sorted((r for r in found if r.parent.name in rank), key=place)
+    check_names([r.as_posix() for r in names], str(home))
     with readable_errors(home): sizes = tuple(found[r].stat().st_size for r in names)
     return Found(tuple(r.as_posix() for r in names), tuple(rank[r.parent.name] for r in names), tuple(classes), sizes)

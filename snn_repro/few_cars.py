@@ -30,8 +30,10 @@ def read_training_cars(home: Path, again: str) -> Parts:
     file_size(path, again)
     with readable_errors(path): lines = path.read_text(encoding='utf-8', errors='replace').split()
     classes = car_classes(home, again)
-    labels, folder = labels_from(lines, path, again, len(classes), 'line'), nested(home, 'cars_train')
-    return Parts(([f'{folder}/{i + 1:05d}.jpg' for i in range(len(labels))], labels), ([], []), classes)
+    labels = labels_from(lines, path, again, len(classes), 'line')
+    folder = nested(home, 'cars_train')
+    names = [f'{folder}/{i:05d}.jpg' for i in range(1, len(labels) + 1)]
+    return Parts((names, labels), ([], []), classes)
 
 # %% ../nbs/25d_few_cars.ipynb #fb8304e5
 def in_memory(files: Files) -> Source:

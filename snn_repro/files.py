@@ -42,23 +42,25 @@ def readable(path, remedy: str = 'restore the file, or remove its folder to make
 
 
 def file_size(path, remedy: str = 'restore the file, or remove it') -> int:
-    "The bytes of a file. Raises `UserError` if it is missing, is a folder, a pipe or a device, or is empty."
+    """The bytes of a file. Raises `UserError` if it is missing, is a folder, a pipe or a device, or is
+    empty."""
     with readable(path, remedy):
-        try: n = os.stat(path).st_size
-        except FileNotFoundError: raise UserError('no such file or directory', str(path), remedy) from None
+        check(Path(path).exists(), 'no such file or directory', str(path), remedy)
+        n = os.stat(path).st_size
         check(n, 'the file is empty', str(path), remedy)
         return n
 
 
 def content(v):
-    "What an array of one has in it, however deep; anything else as it is."
-    while getattr(v, 'size', 0) == 1 and hasattr(v, 'item') and (inner := v.item()) is not v: v = inner
+    "What an array of one has in it, up to nine arrays deep; anything else as it is."
+    for _ in range(9):
+        if getattr(v, 'size', 0) == 1 and hasattr(v, 'item'): v = v.item()
     return v
 
 
 def whole(v, where: str, remedy: str = '') -> int:
-    """The whole number that stood in a file: digits as text, a number, or an array of one, below 2⁵³. Raises `UserError` with the
-    place, `where`, and with what stood there."""
+    """The whole number that stood in a file: digits as text, a number, or an array of one, below 2⁵³.
+    Raises `UserError` with the place, `where`, and with what stood there."""
     one = content(v)
     if isinstance(one, str) and re.fullmatch('[+-]?[0-9]{1,16}', one.strip()): one = int(one)
     if isinstance(one, float) and one.is_integer(): one = int(one)

@@ -39,8 +39,9 @@ def centre(image: Image.Image, size: int) -> Image.Image:
 
 @contextmanager
 def opened(path: Path, again: str = 'replace or remove it'):
-    """The image in a file, open. Raises `UserError` for a file that is missing, empty, no file, or damaged (remedy: `again`), also where that
-    shows later; for pixels that are not of 8 bits, for a narrow strip."""
+    """The image in a file, open. Raises `UserError` for a file that is missing, empty, no file, or
+    damaged (remedy: `again`), also where that shows later; for pixels that are not of 8 bits, for a
+    narrow strip."""
     file_size(path, again)
     try:
         with Image.open(path) as f:
@@ -66,7 +67,8 @@ def decode(path: Path, size: int, cut=None, again: str = 'replace or remove it')
 
 # %% ../nbs/25c_folders.ipynb #40eefb15
 class Glance(NamedTuple):
-    "What a look at an image file tells: its `name`, its width and height in pixels, whether it carries a rotation mark."
+    """What a look at an image file tells: its `name`, its width and height in pixels, whether it
+    carries a rotation mark."""
     name: str
     width: int
     height: int
@@ -77,7 +79,7 @@ def glance(folder: Path, name: str, again: str = 'replace or remove it') -> Glan
     "Decode the file `name` under `folder`. Raises `UserError` as `decode` does."
     with opened(Path(folder)/name, again) as f:
         mark = 1
-        with suppress(Exception): mark = f.getexif().get(0x0112, 1)   # a mangled mark is none: the pixels count
+        with suppress(Exception): mark = f.getexif().get(0x0112, 1)   # a mangled mark is none
         f.convert('RGB')
         return Glance(name, *f.size, mark in range(2, 9))
 
@@ -91,8 +93,9 @@ def span_of(glances: list[Glance]) -> str:
 def marks_of(glances: list[Glance]) -> list[str]:
     "A line about rotation marks, if there are any."
     turned = [g.name for g in glances if g.turned]
-    return [f'{len(turned)} images have a rotation mark (EXIF), which is not heeded, {turned[0]} for one; '
-            'turn the pixels themselves where that matters'] if turned else []
+    if not turned: return []
+    return [f'{len(turned)} images have a rotation mark (EXIF), which is not heeded, {turned[0]} '
+            'for one; turn the pixels themselves where that matters']
 
 # %% ../nbs/25c_folders.ipynb #3cc5714c
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)   # ImageNet's .485 .456 .406 and .229 .224 .225, in grey levels
@@ -106,8 +109,10 @@ def decoders(process: int) -> ThreadPoolExecutor:
 
 class Files(Source):
     """Images in files: `names` under `folder`, labels `y` (LongTensor [N]); batches are uint8 [B,3,size,size], normalised as ImageNet is.
-    `again`: the remedy for a file that is damaged or gone; `notes`: what a person should know of the folder."""
-    def __init__(self, folder: Path, names: tuple[str, ...], y: torch.Tensor, size: int, again: str = 'replace or remove it', notes=()):
+    `again`: the remedy for a file that is damaged or gone; `notes`: what a person should know of
+    the folder."""
+    def __init__(self, folder: Path, names: tuple[str, ...], y: torch.Tensor, size: int,
+                 again: str = 'replace or remove it', notes: tuple[str, ...] = ()):
         super().__init__(None, y, MEAN, STD, names)
         self.folder, self.size, self.again, self.notes = Path(folder), size, again, notes
 
@@ -148,14 +153,16 @@ class Photos(Images):
         home = self.home(root)
         listing, again = self.listing(home), self.again(home)
         check_names((*listing.train[0], *listing.test[0], *listing.classes), str(home))
-        def source(names, labels): return Files(home, tuple(names), torch.tensor(labels, dtype=torch.long), self.size, again, listing.notes)
+        def source(names, labels):
+            y = torch.tensor(labels, dtype=torch.long)
+            return Files(home, tuple(names), y, self.size, again, listing.notes)
         return source(*listing.train), source(*listing.test), listing.classes
 
 # %% ../nbs/25c_folders.ipynb #5da59c60
 @dataclass(frozen=True, kw_only=True)
 class Folder(Photos):
-    """Images of any size in `path`/train/<class>/… and `path`/test/<class>/… (or val/ where there is no test/); a relative `path` starts
-    at the root folder."""
+    """Images of any size in `path`/train/<class>/… and `path`/test/<class>/… (or val/ where there is
+    no test/); a relative `path` starts at the root folder."""
     path: str = 'images'
 
     def home(self, root: Path) -> Path: return root/self.path
@@ -164,7 +171,8 @@ class Folder(Photos):
         test = one_of(home/'test', home/'val').name
         listing = read_tree(home, test=test)
         if test == 'test': return listing
-        return listing._replace(notes=(f'{home}: there is no test/, so val/ is the test part', *listing.notes))
+        note = f'{home}: there is no test/, so val/ is the test part'
+        return listing._replace(notes=(note, *listing.notes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +201,8 @@ class Published(Photos):
         train, test, classes = super().read(root)
         found = len(train), len(test), len(classes)
         says = [f'{n} {what}, not {m}' for n, m, what in zip(found, self.numbers, ('training images', 'test images', 'classes')) if n != m]
-        few = f' · {fewest([*train.y, *test.y], classes)}' if len(classes) > self.numbers[2] else ''
+        too_many = len(classes) > self.numbers[2]
+        few = f' · {fewest([*train.y, *test.y], classes)}' if too_many else ''
         check(not says, f'has {"; ".join(says)}{few}', str(train.folder), train.again)
         return train, test, classes
 

@@ -116,8 +116,9 @@ def class_names(names: np.ndarray | None, y: dict, where: str) -> tuple[str, ...
     them, or where there are more classes than training images; nothing is allocated before."""
     n, k = len(y['train']), max(1, int(y['train'].max()) + 1) if names is None else names.size
     for p, v in y.items():
-        bad = v[(v < 0) | (v >= k)]
-        if bad.size: raise UserError(f'label {bad[0]} is outside 0–{k - 1} · {bad.size} such', f'{where}, y_{p}', 'labels count from 0')
+        bad = np.flatnonzero((v < 0) | (v >= k))
+        if bad.size: raise UserError(f'label {v[bad[0]]} is outside 0–{k - 1} · {bad.size} such', f'{where}, y_{p}[{bad[0]}]',
+                                     'labels count from 0')
     check(k <= n, f'{n} training samples for {k} classes', f'{where}, y_train', 'labels count from 0; give each class at least one')
     if names is None: return tuple(map(str, range(k)))
     check(names.dtype.kind in 'USiu', f'the names of the classes are {names.dtype}', f'{where}, classes', 'give text')

@@ -40,7 +40,8 @@ def undone(experiments, out) -> list[Experiment]:
 
 
 def try_out(experiments, root: Path | None = None, out: Path | None = None):
-    "The preflight of one run of each kind, after a look at its data, which a folder `out` of runs remembers. Raises their `UserError`."
+    """The preflight of one run of each kind, after a look at its data, which a folder `out` of runs
+    remembers. Raises their `UserError`."""
     kinds = {}
     for e in experiments: kinds.setdefault((e.data, e.arch, e.T, e.augment, e.recipe.batch), e)
     for e in kinds.values():

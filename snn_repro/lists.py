@@ -20,8 +20,8 @@ from .spec import UserError, check, shown
 
 # %% ../nbs/25a_lists.ipynb #7fa89de1
 class Parts(NamedTuple):
-    """The files of a set: names under a folder and labels, for training and for testing, and the classes.
-    `notes`: what a person should know of the folder, a line each."""
+    """The files of a set: names under a folder and labels, for training and for testing, and the
+    classes. `notes`: what a person should know of the folder, a line each."""
     train: tuple[list[str], list[int]]
     test: tuple[list[str], list[int]]
     classes: tuple[str, ...]
@@ -29,16 +29,18 @@ class Parts(NamedTuple):
 
 
 _ENDINGS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
-_OTHERS = ('.gif', '.jfif', '.jpe', '.avif', '.heic', '.heif', '.jxl', '.jp2', '.tga', '.ico', '.svg',
-           '.psd', '.dng')
-_LITTER = ('@eadir', '@tmp', '@recycle', '@recently-snapshot', '#recycle', '#snapshot', '$recycle.bin',
-           'system volume information', '__macosx', 'lost+found')
+_OTHERS = ('.gif', '.jfif', '.jpe', '.avif', '.heic', '.heif', '.jxl', '.jp2', '.tga', '.ico',
+           '.svg', '.psd', '.dng')
+_LITTER = ('@eadir', '@tmp', '@recycle', '@recently-snapshot', '#recycle', '#snapshot',
+           '$recycle.bin', 'system volume information', '__macosx', 'lost+found')
 
 def walk(top: Path):
-    """(folder, names of its images, what is left out there: a `Counter` of endings and of folders) for `top` and every folder below it.
-    Hidden ones and those of systems are left out; links are followed. Raises `UserError` for a folder that cannot be read, or that is
-    there twice."""
-    def fail(e): raise UserError(f'cannot be read ({(e.strerror or str(e)).lower()})', str(e.filename), 'make it readable') from e
+    """(folder, names of its images, what is left out there: a `Counter` of endings and of folders)
+    for `top` and every folder below it. Hidden ones and those of systems are left out; links are
+    followed. Raises `UserError` for a folder that cannot be read, or that is there twice."""
+    def fail(e):
+        reason = (e.strerror or str(e)).lower()
+        raise UserError(f'cannot be read ({reason})', str(e.filename), 'make it readable') from e
     seen = {str(p): p for p in Path(os.path.realpath(top)).parents}
     for folder, below, names in os.walk(top, onerror=fail, followlinks=True):
         real = os.path.realpath(folder)
@@ -46,21 +48,25 @@ def walk(top: Path):
         seen[real] = folder
         litter = [n for n in below if n.lower() in _LITTER]
         below[:] = sorted(n for n in below if n[0] != '.' and n not in litter)
-        seen_names = [n for n in names if n[0] != '.']
-        left = Counter(e for n in seen_names if (e := os.path.splitext(n)[1].lower()) in _OTHERS) + Counter(litter)
-        yield Path(folder), [n for n in seen_names if n.lower().endswith(_ENDINGS)], left
+        visible = [n for n in names if n[0] != '.']
+        endings = (os.path.splitext(n)[1].lower() for n in visible)
+        left = Counter(litter) + Counter(e for e in endings if e in _OTHERS)
+        yield Path(folder), [n for n in visible if n.lower().endswith(_ENDINGS)], left
 
 # %% ../nbs/25a_lists.ipynb #9505f247
 def check_classes(train: dict, test: dict, home: Path, names: tuple[str, str]):
-    "Raise `UserError` unless the classes of `test` are among those of `train`, each has an image, and no two look the same."
+    """Raise `UserError` unless the classes of `test` are among those of `train`, each has an image,
+    and no two look the same."""
     forms = {normalize('NFC', c): c for c in train}
     for part, found in zip(names, (train, test)):
         for c in sorted(found):
             twin = forms.get(normalize('NFC', c), c)
-            check(twin == c, f'the class {ascii(c)} is also written {ascii(twin)}: the same letters in another Unicode normal form',
-                  str(home/part), 'rename one of them')
-            check(c in train, f'has a class {c!r} that {names[0]} has not', str(home/part), 'the two parts share their classes')
-            check(found[c], 'has no image', str(home/part/c), f'give each class at least one ({" ".join(_ENDINGS)}), or remove its folder')
+            check(twin == c, f'the class {ascii(c)} is also written {ascii(twin)}: the same letters in '
+                  'another Unicode normal form', str(home/part), 'rename one of them')
+            check(c in train, f'has a class {c!r} that {names[0]} has not', str(home/part),
+                  'the two parts share their classes')
+            check(found[c], 'has no image', str(home/part/c),
+                  f'give each class at least one ({" ".join(_ENDINGS)}), or remove its folder')
 
 
 def read_tree(home: Path, train: str = 'train', test: str = 'test') -> Parts:
@@ -81,8 +87,10 @@ def read_tree(home: Path, train: str = 'train', test: str = 'test') -> Parts:
     classes = sorted(parts[0])
     def flat(found):
         return [n for c in classes for n in sorted(found.get(c, ()))], [k for k, c in enumerate(classes) for _ in found.get(c, ())]
-    notes = [f'{home/part}: {n} images beside the folders of classes are left out' for part, n in astray.items() if n]
-    if left: notes.append(f'{home}: left out are {", ".join(f"{n} {what}" for what, n in sorted(left.items()))}')
+    notes = [f'{home/part}: {n} images beside the folders of classes are left out'
+             for part, n in astray.items() if n]
+    counts = ', '.join(f'{n} {what}' for what, n in sorted(left.items()))
+    if left: notes.append(f'{home}: left out are {counts}')
     return Parts(*map(flat, parts), tuple(classes), tuple(notes))
 
 # %% ../nbs/25a_lists.ipynb #f1fde44d
@@ -102,7 +110,8 @@ def fewest(labels, classes, n: int = 3) -> str:
 
 # %% ../nbs/25a_lists.ipynb #3de04eab
 def read_table(path: Path, again: str) -> dict[int, str]:
-    "The lines `number text` of a file. Raises `UserError` for another line, and for a number that comes twice."
+    """The lines `number text` of a file. Raises `UserError` for another line, and for a number that
+    comes twice."""
     file_size(path, again)
     with readable(path, again): lines = path.read_text(encoding='utf-8').splitlines()
     found = {}
@@ -119,7 +128,8 @@ def read_table(path: Path, again: str) -> dict[int, str]:
 
 def read_cub(home: Path, again: str) -> Parts:
     "The official lists of CUB-200-2011: images.txt, image_class_labels.txt, train_test_split.txt, classes.txt, and the folder images/."
-    names, labels, training, classes = (read_table(home/f'{n}.txt', again) for n in ('images', 'image_class_labels', 'train_test_split', 'classes'))
+    lists = 'images', 'image_class_labels', 'train_test_split', 'classes'
+    names, labels, training, classes = (read_table(home/f'{n}.txt', again) for n in lists)
     check(names.keys() == labels.keys() == training.keys(), 'its lists name different images', str(home), again)
     place = {c: k for k, c in enumerate(classes)}
     def numbers(list_, name, known, what):
@@ -136,7 +146,8 @@ def read_cub(home: Path, again: str) -> Parts:
 
 # %% ../nbs/25a_lists.ipynb #d28583e4
 def read_mat(path: Path, again: str) -> dict:
-    "The variables of a MATLAB file (up to version 7). Raises `UserError` for one that is missing, empty or damaged."
+    """The variables of a MATLAB file (up to version 7). Raises `UserError` for one that is missing,
+    empty or damaged."""
     from scipy.io import loadmat
     file_size(path, again)
     try: return loadmat(path, squeeze_me=True)
@@ -148,18 +159,19 @@ def read_mat(path: Path, again: str) -> dict:
 def texts(values, path: Path, again: str) -> list[str]:
     "The `values` of a list as text. Raises `UserError` with the row of the first that is none."
     found = [content(v) for v in values]
-    for row, v in enumerate(found, 1): check(isinstance(v, str) and v, f'not a name: {shown(v)}', f'{path}, row {row}', again)
+    for row, v in enumerate(found, 1):
+        check(isinstance(v, str) and v, f'not a name: {shown(v)}', f'{path}, row {row}', again)
     return list(map(str, found))
 
 
-def labels_from(values, path: Path, again: str, count: int | None = None, row: str = 'row') -> list[int]:
-    """Labels from 0 for `values` of a list that counts its `count` classes from 1. Raises `UserError` with the row of the first that is no
-    whole number, or no such class."""
+def labels_from(values, path: Path, again: str, count: int | None = None, row='row') -> list[int]:
+    """Labels from 0 for `values` of a list that counts its `count` classes from 1. Raises
+    `UserError` with the row of the first that is no whole number, or no such class."""
     found = [whole(v, f'{path}, {row} {i}', again) for i, v in enumerate(values, 1)]
     bad = [i for i, k in enumerate(found) if not 1 <= k <= (count or k)]
     if bad:
-        of = '' if count is None else f' of {count}'
-        raise UserError(f'{row} {bad[0] + 1} names class {found[bad[0]]}{of} · {len(bad)} such', str(path), again)
+        said = f'names class {found[bad[0]]}' + ('' if count is None else f' of {count}')
+        raise UserError(f'{row} {bad[0] + 1} {said} · {len(bad)} such', str(path), again)
     return [k - 1 for k in found]
 
 
@@ -181,7 +193,8 @@ def read_dogs(home: Path, again: str) -> Parts:
         check({'file_list', 'labels'} <= found.keys(), 'has no file_list and labels', str(path), again)
         names = texts(np.atleast_1d(found['file_list']), path, again)
         labels = labels_from(np.atleast_1d(found['labels']), path, again)
-        check(len(names) == len(labels), f'{len(names)} names, {len(labels)} labels', str(path), again)
+        same = len(names) == len(labels)
+        check(same, f'{len(names)} names, {len(labels)} labels', str(path), again)
         return [f'Images/{n}' for n in names], labels
     train, test = flat('train_list.mat'), flat('test_list.mat')
     breed = lambda name: Path(name).parent.name.partition('-')[2] or Path(name).parent.name
@@ -213,4 +226,5 @@ def read_cars(home: Path, again: str) -> Parts:
         names = texts([r['fname'] for r in rows], path, again)
         labels = labels_from([r['class'] for r in rows], path, again, len(classes))
         return [f'{nested(home, folder)}/{n}' for n in names], labels
-    return Parts(flat(devkit/'cars_train_annos.mat', 'cars_train'), flat(one_of(home/name, devkit/name), 'cars_test'), classes)
+    train = flat(devkit/'cars_train_annos.mat', 'cars_train')
+    return Parts(train, flat(one_of(home/name, devkit/name), 'cars_test'), classes)

@@ -17,7 +17,8 @@ from .shelf import look_at
 
 # %% ../nbs/32e_looking.ipynb #b746d827
 def stamp(sources: list[Files]) -> str:
-    "Ten digits for names, sizes and times of the files of `sources`. Raises `UserError` for one that is missing."
+    """Ten digits for names, sizes and times of the files of `sources`. Raises `UserError` for one
+    that is missing."""
     h = hashlib.sha256()
     for folder, name in sorted({(s.folder, n) for s in sources for n in s.names}):
         with readable_errors(folder/name): about = os.stat(folder/name)
@@ -26,9 +27,10 @@ def stamp(sources: list[Files]) -> str:
 
 
 def look_once(split: Split, out: Path | None = None, us: Team = Team()):
-    """Look at every image file of `split`, unless `out` (a folder of runs, or None) has kept the outcome of such a look at the same files.
-    What a person should know of them is printed. The processes of the team `us` share the work.
-    Raises `UserError` with the first file that cannot be read."""
+    """Look at every image file of `split`, unless `out` (a folder of runs, or None) has kept the
+    outcome of such a look at the same files. What a person should know of them is printed. The
+    processes of the team `us` share the work. Raises `UserError` with the first file that cannot be
+    read."""
     sources = [s for s in split[:3] if isinstance(s, Files) and len(s)]
     if not sources: return
     digits = us.all(lambda: stamp(sources))
@@ -40,7 +42,8 @@ def look_once(split: Split, out: Path | None = None, us: Team = Team()):
 
 def shares(sources: list[Files], us: Team) -> list[Files]:
     "This process's share of the files of each source."
-    return [Files(s.folder, s.names[us.rank::us.size], s.y[us.rank::us.size], s.size, s.again, s.notes) for s in sources]
+    mine = slice(us.rank, None, us.size)
+    return [Files(s.folder, s.names[mine], s.y[mine], s.size, s.again, s.notes) for s in sources]
 
 
 def tell(notes: list[str], kept: Path | None, found: dict):

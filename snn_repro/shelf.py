@@ -21,7 +21,8 @@ from .archives import extract, fetch, md5
 from .data import Data, Source
 from .few_cars import FewCars
 from .files import SEAL
-from .folders import CUB200, Files, Folder, ImageNet1k, StanfordCars, StanfordDogs, glance, marks_of, span_of
+from .folders import CUB200, Files, Folder, ImageNet1k, StanfordCars, StanfordDogs
+from .folders import glance, marks_of, span_of
 from .images import CIFAR10, CIFAR100, Npz
 from .lists import fewest
 from .recordings import DVSCIFAR10, NCaltech101, NMNIST, Recordings, counted, frames_folder, frames_made, sealed_set, whole_set
@@ -87,30 +88,34 @@ def packed(name: str, root, archive) -> Path | None:
 
 
 def read_all(what: str, names, read, quiet: bool = False) -> list:
-    """What `read` gives for each of the `names`, under a bar unless `quiet`. Raises `UserError` with the first that cannot be read, and how
-    many there are."""
+    """What `read` gives for each of the `names`, under a bar unless `quiet`. Raises `UserError` with
+    the first that cannot be read, and how many there are."""
     def attempt(name):
         try: return read(name)
         except UserError as e: return e
     found, failed = [], []
     with (ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-          tqdm(total=len(names), desc=what, unit=' files', disable=quiet or None, leave=False) as bar):
+          tqdm(total=len(names), desc=what, unit=' files', disable=quiet or None,
+               leave=False) as bar):
         for at in range(0, len(names), 1024):   # a million names are not all queued at once
             for o in pool.map(attempt, names[at:at + 1024]):
                 (failed if isinstance(o, UserError) else found).append(o)
                 bar.update()
     if not failed: return found
-    raise UserError(f'{failed[0].what} · {len(failed)} such of {len(names)} {what}', failed[0].where, failed[0].remedy)
+    first, n = failed[0], len(failed)
+    raise UserError(f'{first.what} · {n} such of {len(names)} {what}', first.where, first.remedy)
 
 
 def look_at(sources: list[Source], quiet: bool = False) -> tuple[str, list[str]]:
-    """A look at each image file of `sources`, which lie in one folder: a line about their sizes, and what a person should know of them,
-    a line each. Raises `UserError` with the first that cannot be read."""
+    """A look at each image file of `sources`, which lie in one folder: a line about their sizes, and
+    what a person should know of them, a line each. Raises `UserError` with the first that cannot be
+    read."""
     files = [s for s in sources if isinstance(s, Files) and len(s)]
     names = sorted({n for s in files for n in s.names})
     if not names: return '', []
     looked = read_all('images', names, lambda n: glance(files[0].folder, n, files[0].again), quiet)
-    return f'images: all {len(names)} can be read; {span_of(looked)}', [*files[0].notes, *marks_of(looked)]
+    line = f'images: all {len(names)} can be read; {span_of(looked)}'
+    return line, [*files[0].notes, *marks_of(looked)]
 
 # %% ../nbs/29_shelf.ipynb #f2310b05
 def check_archives(name: str, root) -> list[str]:
@@ -130,8 +135,9 @@ def check_recordings(data: Recordings, root) -> list[str]:
         home, found = whole_set(data, root)
         read = read_all('recordings', found.names, lambda n: data.events(home/n)[0]['t'][0])
         first = np.sort(read) / 1000
-        lines = [f'{home}: {len(found.classes)} classes, {counted(data, found)}', f'recordings: all {len(read)} can be read; their first '
-                 f'events are at {first[0]:.1f} to {first[-1]:.1f} ms, half of them before {np.median(first):.1f} ms']
+        lines = [f'{home}: {len(found.classes)} classes, {counted(data, found)}',
+                 f'recordings: all {len(read)} can be read; their first events are at '
+                 f'{first[0]:.1f} to {first[-1]:.1f} ms, half of them before {np.median(first):.1f} ms']
     for folder, T in frames_made(type(data), root).items():
         lines.append(f'{folder}: frames for T = {T}, as they were sealed, of {counted(data, sealed_set(data, root, folder))}')
     return lines
@@ -140,7 +146,8 @@ def check_recordings(data: Recordings, root) -> list[str]:
 def check_own(data: Data, root) -> list[str]:
     "The same for images of one's own: how many there are, in which classes, and every file."
     train, valid, test, classes = data.load(Path(root), 0, 1)
-    numbers = f'{len(train) + len(valid)} training and {len(test)} test images of {len(classes)} classes'
+    n = len(train) + len(valid)
+    numbers = f'{n} training and {len(test)} test images of {len(classes)} classes'
     line, notes = look_at([train, valid, test])
     where = data.home(Path(root)) if isinstance(data, FewCars) else Path(root)/data.path
     few = fewest([*train.y, *valid.y, *test.y], classes)
@@ -148,8 +155,8 @@ def check_own(data: Data, root) -> list[str]:
 
 
 def check_set(name: str, root, changes=()) -> list[str]:
-    """What was looked at and is in order, line by line; `changes` of the settings, such as 'path=birds'. Raises `UserError` with the first
-    thing that is not, or where the set is missing."""
+    """What was looked at and is in order, line by line; `changes` of the settings, such as
+    'path=birds'. Raises `UserError` with the first thing that is not, or where the set is missing."""
     if name in OWN: return check_own(edits(OWN[name](), changes), root)
     kind = find_set(name).kind
     lines, home = check_archives(name, root), home_of(kind, root)

@@ -11,7 +11,7 @@ from torchvision import datasets, transforms
 from snn_repro import folders, lists
 from snn_repro.data import check_split, manifest
 from snn_repro.folders import CUB200, Files, Folder, ImageNet1k, StanfordCars, StanfordDogs, decode
-from snn_repro.lists import read_tree
+from snn_repro.lists import read_cars, read_cub, read_dogs, read_tree
 from snn_repro.images import CIFAR10, CIFAR100, Images, Npz, by_class, canonical, cifar_images, part, pixel_stats
 from snn_repro.draws import stream
 from snn_repro.spec import Spec, UserError
@@ -427,6 +427,30 @@ def test_cub(tmp_path, monkeypatch):
     assert 'classes.txt' in said(CUB200().load, tmp_path, 0, 4)
 
 
+def cub(home):
+    for n in ('a', 'b'): (home/'images/1.Wren').mkdir(parents=True, exist_ok=True), Image.new('RGB', (30, 40)).save(home/f'images/1.Wren/{n}.jpg')
+    for name, text in (('images', '1 1.Wren/a.jpg\n2 1.Wren/b.jpg'), ('image_class_labels', '1 1\n2 1'), ('train_test_split', '1 1\n2 0'), ('classes', '1 1.Wren')):
+        (home/f'{name}.txt').write_text(text)
+    return home
+
+
+@pytest.mark.parametrize('name, text, words', [
+    ('train_test_split', '1 1\n2 2', 'train_test_split.txt: image 2 has neither 0 nor 1 · 1 such'),   # it was left out of both parts in silence
+    ('train_test_split', '1 1\n2 yes', "train_test_split.txt, image 2: not a whole number: 'yes'"),
+    ('image_class_labels', '1 1\n2 nan', "image_class_labels.txt, image 2: not a whole number: 'nan'"),
+    ('image_class_labels', '1 1\n2 1.5', "image 2: not a whole number: '1.5'"),
+    ('image_class_labels', '1 1\n2 7', 'image_class_labels.txt: image 2 has a class that classes.txt has not · 1 such'),
+    ('images', '1 1.Wren/a.jpg\n1 1.Wren/b.jpg', 'images.txt, line 2: 1 comes twice'),                 # the second took the first one's place
+    ('images', '1 1.Wren/a.jpg\nb 1.Wren/b.jpg', "images.txt, line 2: not a whole number: 'b'"),
+    ('images', '1 1.Wren/a.jpg\n2', "images.txt, line 2: not a number and a text: '2'"),
+    ('classes', '', 'classes.txt: the file is empty')])
+def test_a_line_of_cub_is_told_by_its_number(tmp_path, name, text, words):
+    home = cub(tmp_path)
+    assert read_cub(home, 'again').train == (['images/1.Wren/a.jpg'], [0])
+    (home/f'{name}.txt').write_text(text)
+    assert words in said(read_cub, home, 'again')
+
+
 def cells(values): return np.array([[v] for v in values], object)
 
 
@@ -453,6 +477,83 @@ def annotations(names, labels):
     kinds = [(k, object) for k in ('bbox_x1', 'bbox_y1', 'bbox_x2', 'bbox_y2', 'class', 'fname')]
     rows = [tuple(np.array([[v]], np.uint8) for v in (1, 1, 9, 9, k)) + (np.array([n]),) for n, k in zip(names, labels)]
     return {'annotations': np.array([rows], dtype=kinds).reshape(1, -1)}
+
+
+NO_LABELS = [(np.nan, 'not a whole number: nan'), (np.zeros((0, 0)), 'not a whole number: nothing'), ('two', "not a whole number: 'two'"),
+             (2.5, 'not a whole number: 2.5'), (np.array([[1, 2]]), 'not a whole number: array([1, 2]'), (np.inf, 'inf'), (1j, '1j'), (0, 'names class 0'),
+             (-1, 'names class -1'), (3, 'names class 3 of 2'), (np.uint64(2**64 - 1), 'not a whole number: 18446744073709551615')]
+
+
+def cars(home, labels=(1, 2), names=('1.jpg', '2.jpg')):
+    (home/'devkit').mkdir(parents=True, exist_ok=True)
+    savemat(home/'devkit/cars_meta.mat', {'class_names': cells(['Hummer', 'Sedan']).T})
+    rows = np.zeros(len(labels), [('class', object), ('fname', object)])
+    for row, k, n in zip(rows, labels, names): row['class'], row['fname'] = k, n
+    for path in ('devkit/cars_train_annos.mat', 'cars_test_annos_withlabels.mat'): savemat(home/path, {'annotations': rows})
+    return home
+
+
+@pytest.mark.parametrize('label, words', NO_LABELS)
+def test_a_class_of_cars_that_is_none_is_told_with_its_row(tmp_path, label, words):
+    "NaN, nothing and text were tracebacks, and 2.5 became 2."
+    home = cars(tmp_path)
+    assert read_cars(home, 'again')[:3] == ((['cars_train/1.jpg', 'cars_train/2.jpg'], [0, 1]), (['cars_test/1.jpg', 'cars_test/2.jpg'], [0, 1]), ('Hummer', 'Sedan'))
+    line = said(read_cars, cars(tmp_path, (1, label)), 'again')
+    assert 'cars_train_annos.mat' in line and 'row 2' in line and words in line
+
+
+@pytest.mark.parametrize('name', [np.nan, np.zeros((0, 0)), 7, ''])
+def test_a_name_of_cars_that_is_none_is_told_with_its_row(tmp_path, name):
+    assert 'cars_train_annos.mat, row 2: not a name' in said(read_cars, cars(tmp_path, names=('1.jpg', name)), 'again')
+
+
+@pytest.mark.parametrize('label, words', [(k, w) for k, w in NO_LABELS if 'of 2' not in w])
+def test_a_label_of_dogs_that_is_none_is_told_with_its_row(tmp_path, label, words):
+    labels = np.zeros((2, 1), object)
+    labels[:, 0] = [1, 0]
+    labels[1, 0] = label
+    savemat(tmp_path/'train_list.mat', {'file_list': cells(['n1-Pug/a.jpg', 'n1-Pug/b.jpg']), 'labels': labels})
+    line = said(read_dogs, tmp_path, 'again')
+    assert 'train_list.mat' in line and 'row 2' in line and words in line
+
+
+def test_names_of_dogs_without_a_folder_and_lists_of_unequal_length(tmp_path):
+    for name in ('train_list.mat', 'test_list.mat'): savemat(tmp_path/name, {'file_list': cells(['a.jpg']), 'labels': np.array([[1]])})
+    assert read_dogs(tmp_path, 'again').train == (['Images/a.jpg'], [0])   # an IndexError before
+    savemat(tmp_path/'test_list.mat', {'file_list': cells(['a.jpg', 'b.jpg']), 'labels': np.array([[1]])})
+    assert '2 names, 1 labels' in said(read_dogs, tmp_path, 'again')
+
+
+@pytest.mark.parametrize('name', ['devkit/cars_meta.mat', 'devkit/cars_train_annos.mat', 'cars_test_annos_withlabels.mat'])
+def test_a_missing_list_says_that_it_is_missing(tmp_path, name):
+    home = cars(tmp_path)
+    for content, words in ((b'', 'the file is empty'), (b'MATLAB 5.0', 'cannot be read as a MATLAB file')):
+        (home/name).write_bytes(content)
+        assert f'{home/name}: {words}' in said(read_cars, home, 'again')
+    (home/name).unlink()
+    assert f'{home/name}: no such file or directory (again)' in said(read_cars, home, 'again')
+    os.mkfifo(home/name)
+    assert f'{home/name}: this is not a file' in said(read_cars, home, 'again')
+
+
+@pytest.mark.parametrize('devkit', ['devkit', 'devkit/devkit', 'car_devkit/devkit'])
+def test_folders_within_folders_of_cars_are_found(tmp_path, devkit):
+    "As Kaggle's copies have them: cars_train/cars_train/00001.jpg."
+    home = cars(tmp_path/'plain')
+    (home/'devkit').rename(home/'lists')
+    (home/devkit).parent.mkdir(exist_ok=True, parents=True), (home/'lists').rename(home/devkit)
+    for part in ('cars_train', 'cars_test'): (home/part/part).mkdir(parents=True)
+    train, test, classes, _ = read_cars(home, 'again')
+    assert train == (['cars_train/cars_train/1.jpg', 'cars_train/cars_train/2.jpg'], [0, 1]) and test[0][0] == 'cars_test/cars_test/1.jpg' and len(classes) == 2
+
+
+def test_a_class_too_many_is_named(tmp_path, monkeypatch):
+    for c, k in (('n1', 3), ('n2', 3), ('other', 1)):
+        for part in ('train', 'val'):
+            (tmp_path/'imagenet'/part/c).mkdir(parents=True)
+            for i in range(k): Image.new('RGB', (9, 9)).save(tmp_path/'imagenet'/part/c/f'{i}.JPEG')
+    monkeypatch.setattr(ImageNet1k, 'numbers', (7, 7, 2))
+    assert '3 classes, not 2 · fewest: other 2, n1 6' in said(ImageNet1k().load, tmp_path, 0, 4)
 
 
 def test_real_cars_in_the_official_layout(real, tmp_path, monkeypatch):
