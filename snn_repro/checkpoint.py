@@ -119,15 +119,15 @@ class Sums:
 
 
 class Progress:
-    """How far a run on the data with the hash `data` is: (`epoch`, `sums`, `history`, `seconds`). It starts where the last whole checkpoint in
-    `folder` left it. Process 0 of the team `us` reads and writes, after `still()`, which raises if the folder is no longer ours."""
-    def __init__(self, folder: Path, net: torch.nn.Module, opt, every: float, us, still=lambda: None, data: str = ''):
-        self.folder, self.net, self.opt, self.every, self.us, self.still, self.data = folder, net, opt, every, us, still, data
+    """How far a run on the data with the hash `data` (of their training part: `train`) is: (`epoch`, `sums`, `history`, `seconds`). It starts where the
+    last whole checkpoint in `folder` left it, also where the test part was mended meanwhile, which is said. Process 0 of the team `us` reads and writes, after `still()`, which raises if the folder is no longer ours."""
+    def __init__(self, folder: Path, net: torch.nn.Module, opt, every: float, us, still=lambda: None, data: str = '', train: str = ''):
+        self.folder, self.net, self.opt, self.every, self.us, self.still, self.data, self.train = folder, net, opt, every, us, still, data, train
         self.epoch, self.sums, self.history, self.before, self.start = 0, Sums(), [], 0.0, time.perf_counter()
         self.saved, found, self.good = self.start, us.first(lambda: _tidy(folder) or load_checkpoint(folder, lambda *found: check_fits(net, opt, *found))), 'there is no checkpoint yet'
         if found:
             tensors, state = found
-            check(state.get('data', data) == data, 'the data set is another one than when this run began', str(folder), 'restore it, or remove this folder')
+            self._check_data(state)
             restore(net, opt, tensors)
             self.epoch, self.history, self.before = state['epoch'], state['history'], state['seconds']
             self.sums = Sums({k: tensors[f'sums.{k}'].to(us.device) for k in state['parts']}, **state['sums'])   # in the order of the loss's parts
@@ -145,12 +145,18 @@ class Progress:
         "Called after each step: a checkpoint, if it is time. Raises `NonFinite`."
         if not self.us.any(time.perf_counter() - self.saved >= self.every): return
         self.check_finite(sums.steps)
-        state = {'epoch': self.epoch, 'history': self.history, 'seconds': self.seconds, 'data': self.data, 'parts': list(sums.parts),
+        state = {'epoch': self.epoch, 'history': self.history, 'seconds': self.seconds, 'data': self.data, 'train': self.train, 'parts': list(sums.parts),
                  'sums': {k: getattr(sums, k) for k in ('right', 'seen', 'steps')}}
         tensors = capture(self.net, self.opt) | {f'sums.{k}': v for k, v in sums.parts.items()}
         self.saved = time.perf_counter()
         self.us.first(lambda: self._save(tensors, state))
         self._remember()
+
+    def _check_data(self, state: dict):
+        if state.get('data', self.data) == self.data: return
+        same = bool(self.train) and state.get('train') == self.train
+        check(same, 'the data set is another one than when this run began', str(self.folder), 'restore it, or remove this folder')
+        self.us.first(lambda: print(f'snn-repro: {self.folder}: its test data changed since this run began; it goes on, for the training data are the same', file=sys.stderr))
 
     def _save(self, tensors: dict, state: dict):
         self.still()

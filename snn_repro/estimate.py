@@ -12,8 +12,10 @@ from snn_repro.epochs import answer, batches, build
 from snn_repro.exhibits import names, plan
 from snn_repro.experiments import Experiment, Tier
 from snn_repro.launch import try_out, with_teachers
+from snn_repro.looking import trace
 from snn_repro.spec import UserError, check, edits
 from snn_repro.training import Runtime, check_device, load, surroundings, threads, trial
+from snn_repro.unseen import Unseen, extent
 from snn_repro.watch import span, table, wrap
 from snn_repro.work import is_done
 
@@ -53,6 +55,14 @@ def _test_pass(e: Experiment, runtime: Runtime) -> float:
     return (time.perf_counter() - start)*len(test)/len(index)
 
 
+def timed(e: Experiment, root: Path | None) -> Experiment:
+    "`e`, or where its data are not here, the same on images of chance of their form, if that is known."
+    try: load(e.data, root, e.seed, e.T)
+    except UserError:
+        if trace(e.data, root) is None and extent(e.data): return replace(e, data=Unseen(of=e.data))
+    return e
+
+
 def share(hours, devices: int) -> float:
     "When the last of `devices` ends, if each takes the longest run that is left."
     ends = [0.0]*devices
@@ -62,7 +72,8 @@ def share(hours, devices: int) -> float:
 
 def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: int = 5, devices: int = 1, changes=(), width: int = 100) -> str:
     """A page of text: the hours of each kind of run that `exhibits` need in `tier`, with `changes` such as 'recipe.micro_batch=32', and of all that is not
-    finished in the folder `out` on `devices` processors or GPUs like this one. Raises `UserError` before anything is timed if a data set or net cannot be had."""
+    finished in the folder `out` on `devices` processors or GPUs like this one. Data sets that are not here are stood in for by images of chance of their form and number.
+    Raises `UserError` before anything is timed if a data set of unknown form or a net cannot be had."""
     runtime = Runtime(root, device)
     check_device(device)
     machine = surroundings(device)['hardware']
@@ -71,14 +82,17 @@ def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: i
     called = {edits(s, changes): n for x in reversed(exhibits) for n, e in reversed(names(x).items()) if (s := tier.scale(e))}
     kinds = {}
     for e in runs: kinds.setdefault(replace(e, seed=0), []).append(e)
-    try_out(kinds, root, out)
-    costs = {kind: cost(its[0], steps, runtime, out) for kind, its in tqdm(kinds.items(), unit='kind', leave=False, disable=None)}
+    stands_in = {kind: timed(its[0], root) for kind, its in kinds.items()}
+    try_out(stands_in.values(), root, out)
+    costs = {kind: cost(stands_in[kind], steps, runtime, out) for kind in tqdm(kinds, unit='kind', leave=False, disable=None)}
     rows = [(called.get(kind) or f'{kind.slug} (teacher)', len(kinds[kind]), kind.recipe.epochs, c.steps, _digits(c.step, 3), _digits(c.seconds/3600))
             for kind, c in costs.items()]
     hours = {e: costs[replace(e, seed=0)].seconds/3600 for e in runs}
     left = [h for e, h in hours.items() if not is_done(Path(out)/e.id)]
     said = [f'All {len(runs)} runs: {_digits(sum(hours.values()))} hours of {machine.get("gpu") or "one thread of " + machine["cpu"]}.',
             f'To do: {len(left)} of them ({len(runs) - len(left)} are done in {out}), {_digits(sum(left))} hours; {devices} at a time, about {span(3600*share(left, devices))}.']
+    unseen = sorted({type(kind.data).__name__ for kind, e in stands_in.items() if isinstance(e.data, Unseen)})
+    if unseen: said.append(f'Timed on images of chance, since these sets are not in {root}: {", ".join(unseen)}. What it takes to read their files is not counted.')
     return '\n\n'.join([table(('run', 'runs', 'epochs', 'steps', 's/step', 'hours'), rows, width), *(wrap(t, width) for t in said)])
 
 

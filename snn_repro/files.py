@@ -75,6 +75,16 @@ def make_folder(path) -> Path:
     return Path(path)
 
 
+@contextmanager
+def no_empty_folder(path):
+    "What is made of the path `path` meanwhile, and is still empty in the end, is removed again."
+    made = [p for p in (Path(path), *Path(path).parents) if not p.exists()]
+    try: yield
+    finally:
+        for p in made:
+            with suppress(OSError): p.rmdir()   # which only empties
+
+
 def write(path, content):
     "Text or bytes into `path`: written beside it, flushed to the disk, then renamed, so a reader never sees half a file."
     path = Path(path)

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from snn_repro.experiments import Experiment
-from snn_repro.files import ERROR, LOCK, held, make_folder, readable_errors
+from snn_repro.files import ERROR, LOCK, held, make_folder, no_empty_folder, readable_errors
 from snn_repro.looking import look_once
 from snn_repro.processes import in_team
 from snn_repro.runs import open_run
 from snn_repro.spec import check
-from snn_repro.training import Runtime, check_device, load, preflight
+from snn_repro.training import Runtime, check_data, check_device, load, preflight
 from snn_repro.work import PARENT, PLAN, WORKER, fail, is_done, why_failed, write_plan
 
 
@@ -34,9 +34,12 @@ def with_teachers(experiments) -> list[Experiment]:
     return list(dict.fromkeys([*(e.teacher for e in experiments if e.teacher), *experiments]))
 
 
-def undone(experiments, out) -> list[Experiment]:
-    "What is not finished of `experiments` and their teachers in the folder `out`. Raises `UserError` if a finished run was changed."
-    return [e for e in with_teachers(experiments) if open_run(Path(out)/e.id) is None]
+def undone(experiments, out, root: Path | None = None) -> list[Experiment]:
+    "What is not finished of `experiments` and their teachers in the folder `out`. Raises `UserError` if a finished run was changed, or its data were."
+    found = {e: open_run(Path(out)/e.id) for e in with_teachers(experiments)}
+    for e, done in found.items():
+        if done and 'files' in done.env: check_data(e, done, Path(out)/e.id, root)   # older records would be hashed anew, one by one
+    return [e for e, done in found.items() if done is None]
 
 
 def try_out(experiments, root: Path | None = None, out: Path | None = None):
@@ -52,10 +55,11 @@ def try_out(experiments, root: Path | None = None, out: Path | None = None):
 def prepare(experiments, out, runtime: Runtime = Runtime()) -> tuple[Path, list[Experiment]]:
     """Write the plan of `experiments` and their teachers into the folder `out`, which is made: (`out`, what is left to do). What failed before is tried
     again. Raises `UserError` if `out` cannot be written or holds a changed run, or if a data set or net cannot be had."""
-    out = make_folder(out)
-    left = undone(experiments, out)
-    try_out(left, runtime.root, out)
-    write_plan(with_teachers(experiments), out/PLAN)
+    with no_empty_folder(out):
+        out = make_folder(out)
+        left = undone(experiments, out, runtime.root)
+        try_out(left, runtime.root, out)
+        write_plan(with_teachers(experiments), out/PLAN)
     for e in left:
         with readable_errors(out/e.id): (out/e.id/ERROR).unlink(missing_ok=True)
     return out, left

@@ -9,7 +9,7 @@ package = root/'snn_repro'
 
 # Plain modules stand between the chapters: each imports only modules of a lower place.
 PLAIN = {'surroundings': -4, 'identity': -4, 'spec': -3, 'files': -2, 'archives': -1.5, 'kernels': -1, 'checkpoint': -1.7, 'work': 44.05, 'launch': 44.1, 'watch': 44.15,
-         'estimate': 44.16, 'slurm': 44.16, 'ledger': 44.16, 'verify': 44.17, 'compared': 44.22, 'report': 44.25, 'summary': 44.3, 'options': 99, 'cli': 100}
+         'unseen': 44.12, 'estimate': 44.16, 'slurm': 44.16, 'ledger': 44.16, 'verify': 44.17, 'compared': 44.22, 'report': 44.25, 'summary': 44.3, 'options': 99, 'cli': 100}
 TORCH_FREE = {'surroundings', 'identity', 'spec', 'files', 'archives', 'metrics', 'runs', 'stats', 'tables', 'figures', 'watch', 'options', 'catalogue', 'report', 'ledger', 'verify', 'summary',
               'replication', 'early', 'compared'}
 
