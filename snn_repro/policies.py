@@ -182,8 +182,8 @@ def cutout(x: torch.Tensor, u: torch.Tensor, side: int) -> torch.Tensor:
 class AutoAugmentCutout(Augment):
     """CIFAR's training images: crop (margin 4 pixels), flip, AutoAugment for CIFAR-10, cutout: the first author's public MPBN code.
 
-    Inferred: the details of the last two (pairs, scales, resampling, fill, where the hole lies). MPBN's own file of them could not be read;
-    they follow the file of these classes in the same author's Joint-A-SNN code, equal in SNN_Calibration, FSTA-SNN, Enhanced-TernarySNN.
+    The details of the last two (pairs, scales, resampling, fill, where the hole lies) follow MPBN's own file of them, which is the one of
+    the same author's Joint-A-SNN code.
 
     `hole`: side of the black square in pixels, an even number. Takes uint8 [B,3,H,W].
     """
