@@ -153,11 +153,12 @@ def test_lists_of_matlab_are_read_or_refused(tmp_path, data):
     contents = {'train_list.mat': {'file_list': in_cells(names), 'labels': in_cells(odd)}, 'test_list.mat': {'file_list': in_cells(['a/b.jpg']), 'labels': in_cells([1])},
                 'devkit/cars_train_annos.mat': {'annotations': rows}, 'devkit/cars_meta.mat': {'class_names': in_cells(['a', 'b'])}, 'cars_test_annos_withlabels.mat': {'annotations': rows}}
     files = {n: mat(**c) for n, c in contents.items()}
-    for name in data.draw(often(st.just([]), st.lists(st.sampled_from(sorted(files)), max_size=2))): files[name] = data.draw(often(broken(files[name]), st.sampled_from(SPECIAL)))
+    broken_ones = data.draw(often(st.just([]), st.lists(st.sampled_from(sorted(files)), max_size=2, unique=True)))
+    for name in broken_ones: files[name] = data.draw(often(broken(files[name]), st.sampled_from(SPECIAL)))
     home = lay_out(tmp_path/'mat', files)
     for read in (read_dogs, read_cars):
         parts = told(home, lambda: read(home, 'fetch it again'))
-        if parts and set(files.values()) == {mat(**c) for c in contents.values()}:
+        if parts and not broken_ones:
             def one(v): return int(np.asarray(v).ravel()[0]) if not isinstance(v, str) else int(v)
             assert parts.train[1] == [one(v) - 1 for v in odd[:len(parts.train[1])]]   # no label was rounded or moved
 
