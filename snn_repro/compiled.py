@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.autograd.function import once_differentiable
 
-from .kernels import floating
+from .kernels import floating, fused_lif
 from .surroundings import cache_folder, lines_of, name_user
 
 # %% ../nbs/07_compiled.ipynb #a4ec5f28
@@ -169,5 +169,6 @@ class CompiledLIF(torch.autograd.Function):
 
 
 def compiled_lif(x, *setting):
-    "`kernels.fused_lif`, compiled: the same arguments, the same spikes."
+    "`kernels.fused_lif`, compiled: the same arguments, the same spikes. Within `torch.compile` it is `fused_lif`, which that compiles."
+    if torch.compiler.is_compiling(): return fused_lif(x, *setting)
     return CompiledLIF.apply(floating(x), *setting)

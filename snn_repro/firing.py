@@ -57,7 +57,9 @@ class Drive:
     def __init__(self, folded: Folded):
         *self.before, self.norm = folded
         self.conv = self.before.pop() if self.before and isinstance(self.before[-1], nn.Conv2d) else None
-        self.order = folded.order
+        self.channels_last = folded.channels_last
+
+    order = Folded.order
 
     def weights(self) -> list[nn.Parameter]:
         return [self.conv.weight, self.norm.weight, self.norm.bias] if self.conv else [self.norm.weight, self.norm.bias]

@@ -38,6 +38,7 @@ class Pool(torch.autograd.Function):
 class Pooling(Folded):
     "A `Folded` of average poolings that keeps nothing."
     def forward(self, x):
+        if torch.compiler.is_compiling(): return super().forward(x)
         y = x.flatten(0, 1).to(memory_format=self.order)
         for pool in self: y = Pool.apply(y, pool)
         return y.unflatten(0, x.shape[:2])
@@ -123,20 +124,21 @@ def steady(net: nn.Module):
 class Twice(nn.Sequential):
     "A body that keeps the inputs of its modules alone, and computes each module again for the backward pass."
     def forward(self, x):
+        if torch.compiler.is_compiling(): return super().forward(x)
         if isinstance(x, Current): x = x.tensor()   # the stem is none of these modules
         for m in self: x = checkpoint(m, x, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (nullcontext(), steady(self)))
         return x
 
 # %% ../nbs/09b_fused.ipynb #1e5b93b1
 class Waiting(Folded):
-    "A `Folded` whose result waits for the neuron."
-    def forward(self, x): return Current((self, x))
+    "A `Folded` whose result waits for the neuron. `torch.compile` fuses by itself, and sees a plain `Folded`."
+    def forward(self, x): return super().forward(x) if torch.compiler.is_compiling() else Current((self, x))
 
 
 def fused_kernel(x, *setting):
     if isinstance(x, Current): return x.fire(setting)
     s = compiled_lif(x, *setting)
-    return marked(s, pack_spikes(s.detach())) if s.requires_grad else s
+    return marked(s, pack_spikes(s.detach())) if s.requires_grad and not torch.compiler.is_compiling() else s
 
 
 def _fusible(m: nn.Module) -> bool:

@@ -24,6 +24,7 @@ def fused_lif(x, decay: float, gain: float, v_threshold: float, derivative, deta
     x = floating(x)
     if x.dtype in (torch.float16, torch.bfloat16):
         return fused_lif(x.float(), decay, gain, v_threshold, derivative, detach_reset).to(x.dtype)
+    if torch.compiler.is_compiling(): return _traceable_lif(x, decay, gain, v_threshold, derivative, detach_reset)
     if torch.is_grad_enabled() and x.requires_grad:
         return FusedLIF.apply(x, decay, gain, v_threshold, derivative, detach_reset)
     return _membranes(x, decay, v_threshold/gain).gt_(v_threshold/gain)
@@ -63,3 +64,20 @@ class FusedLIF(torch.autograd.Function):
         delta, keep = slope.unbind(), keep.unbind()
         for t in reversed(range(len(a) - 1)): delta[t].addcmul_(keep[t], delta[t+1], value=decay)
         return slope, None, None, None, None, None
+
+
+def _traceable_lif(x, decay, gain, v_threshold, derivative, detach_reset):
+    """`fused_lif` for `torch.compile` and `torch.export`, which do not trace tensors that are written into: plain operations for autograd.
+
+    A spike is given the surrogate's gradient by a term that is 0, `v - v`, of which only the first `v` has a gradient.
+    """
+    learns, threshold, found = torch.is_grad_enabled() and x.requires_grad, v_threshold/gain, []
+    for i in x.unbind():
+        a = torch.addcmul(i, a, keep, value=decay) if found else i
+        s = (a > threshold).to(a.dtype)
+        if learns:
+            v = (gain*(a - threshold)).nan_to_num()
+            s = s + (v - v.detach())*derivative(v.detach())
+        keep = 1 - (s.detach() if detach_reset else s)
+        found.append(s)
+    return torch.stack(found)

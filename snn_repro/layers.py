@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils import _pytree
 
 from .neurons import Neuron, ReLU, TKS_LIF
 from .spec import Spec, check
@@ -25,7 +26,10 @@ class Folded(nn.Sequential):
     def __init__(self, *modules: nn.Module):
         super().__init__(*modules)
         thin = lambda m: isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels < 16
-        self.order = torch.contiguous_format if any(map(thin, self.modules())) else torch.channels_last
+        self.channels_last = not any(map(thin, self.modules()))
+
+    @property
+    def order(self) -> torch.memory_format: return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def forward(self, x):
         y = x.flatten(0, 1)
@@ -73,6 +77,8 @@ class Output(NamedTuple):
     logits: torch.Tensor
     features: torch.Tensor
 
+_pytree._register_namedtuple(Output, serialized_type_name='snn_repro.layers.Output')   # so that an exported net can be saved
+
 # %% ../nbs/01_layers.ipynb #8fbae18b
 @dataclass(frozen=True, kw_only=True)
 class Arch(Spec):
@@ -103,6 +109,7 @@ def check_input(x, channels: int):
     check(x.shape[-3] == channels, f'expected {channels} channels, found {x.shape[-3]} in {found}', 'input',
           'channels come before height and width')
     check(len(x) > 0, f'expected at least one step or image, found {found}', 'input')
+    check(x.is_floating_point(), f'expected floating-point numbers, found {x.dtype}', 'input', 'x.float(), or x.float()/255 for bytes')
 
 
 class SpikingNet(nn.Module):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TKS_LIF', 'ENOF_LIF', 'TET_LIF', 'Surrogate', 'Triangle', 'Rectangle', 'Tanh', 'ATan', 'Sigmoid', 'spike', 'Neuron',
-           'ReLU', 'LIF', 'Trace', 'lif_trace', 'lif', 'LIFNode']
+           'ReLU', 'LIF', 'Trace', 'lif_trace', 'lif', 'at_rest', 'states_are_counted', 'LIFNode']
 
 # %% ../nbs/00_neurons.ipynb #617695b9
 import math
@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from spikingjelly.activation_based import neuron
 from .kernels import floating, fused_lif
 from .spec import Spec, check
@@ -161,13 +162,24 @@ def lif(x, p: LIF):
     return lif_trace(x, p).s
 
 # %% ../nbs/00_neurons.ipynb #11e1e375
+def at_rest(v) -> bool: return not (v.any() if torch.is_tensor(v) else v)
+
+def states_are_counted() -> bool:
+    "Whether SpikingJelly's `NeuronStateCounter` is at work."
+    if torch.compiler.is_compiling(): return False
+    counters = (c for mode in _get_current_dispatch_mode_stack() for c in getattr(mode, 'counters', ()))
+    return any(type(c).__name__ == 'NeuronStateCounter' for c in counters)
+
+
 class LIFNode(neuron.LIFNode):
     """The LIF `p` as a module: current `[T, B, ...]` to spikes `[T, B, ...]`, through `kernels.fused_lif`. It has no state.
 
     A SpikingJelly node in step mode 'm': `functional.reset_net`, monitors and `store_v_seq` (the membrane after resets, in `v_seq`) work.
-    Raises `UserError` for step mode 's'.
+    Raises `UserError` for step mode 's', for anything but a `LIF`, for a membrane `v` that was set, and under SpikingJelly's `NeuronStateCounter`,
+    which would find no state to count: `peers.to_spikingjelly` (chapter 48) gives nodes that have one.
     """
     def __init__(self, p: LIF):
+        check(isinstance(p, LIF), f'expected a LIF, found {p!r}', 'LIFNode', 'TKS_LIF.build(), or LIFNode(LIF(tau=2.))')
         self.p = p
         fire = partial(spike, surrogate=p.surrogate)
         super().__init__(float(p.tau), p.decay_input, float(p.v_threshold), 0., fire, p.detach_reset, step_mode='m')
@@ -183,6 +195,8 @@ class LIFNode(neuron.LIFNode):
     kernel = staticmethod(fused_lif)   # chapter 07 has a compiled one, chapter 09 one fused with what stands before
 
     def multi_step_forward(self, x_seq):
-        p = self.p
+        p, elsewhere = self.p, 'to_spikingjelly(net) has nodes with a state'
+        check(at_rest(self.v), 'the membrane v was set, but every call starts at 0', 'LIFNode', elsewhere)
+        check(not states_are_counted(), 'NeuronStateCounter would count nothing', 'LIFNode', elsewhere)
         if self.store_v_seq: self.v_seq = lif_trace(x_seq.detach(), p).u
         return self.kernel(x_seq, p.decay, p.gain, p.v_threshold, p.surrogate.derivative, p.detach_reset)

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['PEERS', 'spikingjelly_neuron', 'WideLIFNode', 'spikingjelly_triangle', 'fresh', 'stepped', 'norse_lif',
-           'snntorch_lif', 'sinabs_lif', 'installed', 'SpikingJellyNet', 'compiled_nodes', 'at_its_best', 'Unit',
-           'memory_optimised']
+           'snntorch_lif', 'sinabs_lif', 'installed', 'SpikingJellyNet', 'spikingjelly_twin', 'to_spikingjelly',
+           'compiled_nodes', 'at_its_best', 'Unit', 'memory_optimised']
 
 # %% ../nbs/48_peers.ipynb #673892cb
 import importlib.metadata, math
 from copy import deepcopy
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -17,8 +18,8 @@ from spikingjelly.activation_based import functional, layer, memopt, neuron, sur
 from torch import nn
 
 from .compiled import wide
-from .layers import Folded, Output, SpikingNet
-from .neurons import LIF, LIFNode
+from .layers import Output, SpikingNet
+from .neurons import LIF, LIFNode, spike
 
 # %% ../nbs/48_peers.ipynb #2ef7f1a9
 def spikingjelly_neuron(p: LIF) -> neuron.LIFNode:
@@ -107,7 +108,7 @@ def _layer(m: nn.Module, node) -> nn.Module | None:
 def _rebuilt(m: nn.Module, node) -> nn.Module:
     "`m` with every layer exchanged, its wiring kept."
     if (new := _layer(m, node)) is not None: return new
-    if isinstance(m, Folded): return nn.Sequential(*(_rebuilt(part, node) for part in m))
+    if isinstance(m, nn.Sequential): return nn.Sequential(*(_rebuilt(part, node) for part in m))
     for name, child in m.named_children(): setattr(m, name, _rebuilt(child, node))
     return m
 
@@ -127,6 +128,20 @@ class SpikingJellyNet(nn.Module):
         if x.dim() == 4: x = x.unsqueeze(0).repeat(self.T, 1, 1, 1, 1)
         features = self.body(self.stem(x))
         return Output(self.classifier(features), features)
+
+# %% ../nbs/48_peers.ipynb #b8d2fae4
+def spikingjelly_twin(p: LIF) -> neuron.LIFNode:
+    "SpikingJelly's node that fires where `LIFNode(p)` fires, with the same surrogate: current [T,...] to spikes [T,...]. It has a state."
+    fire = partial(spike, surrogate=p.surrogate)
+    return neuron.LIFNode(float(p.tau), p.decay_input, float(p.v_threshold), 0., fire, p.detach_reset, step_mode='m')
+
+
+def to_spikingjelly(net: SpikingNet) -> nn.Sequential:
+    """`net`, fused or not, as plain layers of SpikingJelly with weights of their own: clips [T,B,C,H,W] to logits [T,B,K]. `torch.fx` can trace it.
+    Reset it between clips (`fresh`, `functional.reset_net`). Give a still image as a clip of equal frames."""
+    theirs = SpikingJellyNet(net, spikingjelly_twin)
+    return nn.Sequential(theirs.stem, theirs.body, theirs.classifier)
+
 
 # %% ../nbs/48_peers.ipynb #ed602833
 def compiled_nodes(net: nn.Module) -> nn.Module:
