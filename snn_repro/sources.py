@@ -10,7 +10,7 @@ import csv, textwrap
 from functools import lru_cache
 from importlib.resources import files
 
-from .experiments import Experiment
+from .experiments import Experiment, tier_of
 from .spec import Spec, flat
 
 # %% ../nbs/34_sources.ipynb #554e53d6
@@ -49,6 +49,7 @@ def sources(e: Experiment, row: Experiment, changed: str) -> dict[str, str]:
     theirs, paper, places = flat(row), paper_of(row), kinds(e)
     def of(path, value):
         if value != theirs.get(path, ()): return changed
+        if tier_of(row): return 'ours: an experiment of no paper, written at its own size (chapter 42c)'
         line = line_of(paper, *places[path], value)
         return source_table()[line] if line else 'ours'
     return {path: of(path, value) for path, value in flat(e).items()}

@@ -4,10 +4,11 @@ from dataclasses import replace
 import pytest
 
 from snn_repro.exhibits import EXHIBITS, find_experiment, names
+from snn_repro.experiments import tier_of
 from snn_repro.sources import kinds, line_of, paper_of, source_table, sources
 from snn_repro.spec import flat
 
-ROWS = {n: e for x in EXHIBITS for n, e in names(x).items()}
+ROWS = {n: e for x in EXHIBITS for n, e in names(x).items() if not tier_of(e)}
 ALL = list(dict.fromkeys(e for row in ROWS.values() for e in (row, row.teacher) if e))
 LINES = {(paper_of(e), *kinds(e)[path], value if not isinstance(value, list) else tuple(value)): line_of(paper_of(e), *kinds(e)[path], value)
          for e in ALL for path, value in flat(e).items()}
@@ -34,3 +35,8 @@ def test_a_changed_value_is_not_said_to_be_the_papers(name):
     e = replace(row, T=3, recipe=replace(row.recipe, epochs=7))
     said = sources(e, row, 'mine')
     assert {k for k, v in said.items() if v == 'mine'} == {'T', 'recipe.epochs'} and set(said) == set(flat(e))
+
+
+def test_an_experiment_of_no_paper_has_no_papers_sources():
+    e = find_experiment('length-still-digits-200-192-960-tks')
+    assert len({v for v in sources(e, e, '').values()}) == 1 and sources(e, e, '')['T'].startswith('ours')
