@@ -58,7 +58,7 @@ def test_reproduce_writes_a_page_and_reuses_runs(reproduced):
     page = home/'reports/mini/index.html'
     assert 'reports/mini/index.html' in done.stdout.splitlines()[-1] and page.exists()
     text = page.read_text()
-    assert 'of 24 in both; ' in done.stdout and 'All effects at once' in done.stdout and len(done.stdout.splitlines()) <= 24
+    assert '16 runs of 16 in both; ' in done.stdout and 'All effects at once' in done.stdout and len(done.stdout.splitlines()) <= 24
     assert 0 < text.index('id="compared"') < text.index('At a glance')
     assert 'At a glance' in text and 'data:image/png;base64' in text and 'src="http' not in text
     start = time.perf_counter()
