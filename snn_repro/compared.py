@@ -6,7 +6,7 @@ from html import escape
 from typing import NamedTuple
 
 from snn_repro.early import alarms, early
-from snn_repro.ledger import LEDGER, read, run_of, standing
+from snn_repro.ledger import ledger_beside, read, run_of, standing
 from snn_repro.replication import DIFFERS, Replication, plural, replication, replication_table, told
 from snn_repro.runs import Runs
 
@@ -35,7 +35,7 @@ def compare_sets(exhibits, tier, here: tuple, there: tuple) -> Compared:
 def dates(runs: Runs, records) -> list[str]:
     "The days on which `records` were made: as they say, or else as the ledger beside a packed folder does; empty text where neither does."
     asked = getattr(runs, 'packed', False) and any('date' not in r.env for r in records)
-    path = runs.path.parent/LEDGER if asked else None
+    path = ledger_beside(runs.path) if asked else None
     entered = standing(read(path)) if path and path.exists() else {}
     return [str(r.env['date']) if 'date' in r.env else getattr(entered.get(run_of(r)), 'date', '') for r in records]
 
