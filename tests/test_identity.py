@@ -1,5 +1,5 @@
 "What a run stands for: the source of a class that is not the library's is part of its key; the library's own ids stay."
-import importlib, json, pickle, subprocess, sys
+import importlib, json, pickle, sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +9,10 @@ from conftest import NAME
 from snn_repro.catalogue import contents, key_of
 from snn_repro.exhibits import asked, find, plan
 from snn_repro.experiments import TIERS, Experiment, find_tier
-from snn_repro.objectives import CE, Objective
-from snn_repro.spec import Spec, UserError, edits, source_of
+from snn_repro.files import SEAL
+from snn_repro.objectives import CE
+from snn_repro.runs import Runs
+from snn_repro.spec import UserError, edits, source_of
 
 root = Path(__file__).parents[1]
 E = asked(NAME, find_tier('mini'))[1]
@@ -29,8 +31,8 @@ OWN = replace(E, objective=(Louder(),))
 # The library's ids
 
 def test_the_ids_of_all_records_stay():
-    lines = [json.loads(l) for f in sorted((root/'results').glob('*/records.jsonl')) for l in f.read_text().splitlines()]
-    assert len(lines) > 500 and all(Experiment.from_dict(d['config']).id == d['id'] for d in lines)
+    records = [r for f in sorted((root/'results').glob(f'*/{SEAL}')) for r in Runs(f.parent)]
+    assert len(records) > 500 and all(Experiment.from_dict(r.config).id == r.id for r in records)
 
 
 def test_the_ids_of_all_planned_runs_stay():
