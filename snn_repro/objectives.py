@@ -25,7 +25,7 @@ def sequence(x: Tensor, name: str, where: str) -> Tensor:
     Raises `UserError` for anything but a tensor of floats with three dimensions, none of them empty.
     While torch.compile traces, nothing is checked, here and in all functions below.
     """
-    if not torch.compiler.is_compiling():
+    if not (torch.compiler.is_compiling() or isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 3 and x.numel()):
         check(isinstance(x, Tensor), f'{name}: expected a tensor, found {_seen(x)}', where, 'give a torch.Tensor [T,B,K]')
         check(x.is_floating_point(), f'{name}: expected floats, found {_seen(x)}', where, 'call .float()')
         check(x.ndim == 3 and x.numel(), f'{name}: expected [T,B,K], found {_seen(x)}', where,
@@ -124,10 +124,13 @@ def given(out: Output | Tensor, target: Tensor, where: str) -> tuple[Tensor, Ten
     logits' dtype. Raises `UserError`, which names `where`, for other shapes, dtypes and devices, for what is empty, and on a CPU as
     `check_labels` does."""
     logits = sequence(as_output(out, where).logits, 'logits', where)
-    if not torch.compiler.is_compiling(): _check_form(target, logits, where)
+    if not (torch.compiler.is_compiling() or _usual(target, logits)): _check_form(target, logits, where)
     target = target.to(logits.dtype) if target.is_floating_point() else target.long()
     if target.is_cpu and not torch.compiler.is_compiling(): check_labels(target, logits.shape[-1], where)
     return logits, target
+
+def _usual(target, logits: Tensor) -> bool:
+    return isinstance(target, Tensor) and target.dtype == torch.int64 and target.shape == logits.shape[1:2] and target.device == logits.device
 
 def _check_form(target, logits: Tensor, where: str):
     T, B, K = logits.shape
@@ -202,8 +205,8 @@ def soft_kl(student: Tensor, teacher: Tensor, temperature: float, detach: bool =
 
     No gradient flows to `teacher`, unless `detach` is off. Raises `UserError` where the two differ in shape.
     """
-    if not torch.compiler.is_compiling():
-        check(student.shape == teacher.shape, f'student {list(student.shape)}, teacher {list(teacher.shape)}', 'soft_kl')
+    if not (torch.compiler.is_compiling() or student.shape == teacher.shape):
+        check(False, f'student {list(student.shape)}, teacher {list(teacher.shape)}', 'soft_kl')
     held = teacher.detach() if detach else teacher
     s, t = ((o / temperature).flatten(0, -2).log_softmax(-1) for o in (student, held))
     return temperature**2 * F.kl_div(s, t, reduction='batchmean', log_target=True)
@@ -214,7 +217,7 @@ def answered(x: Tensor, name: str, own: Tensor, where: str) -> Tensor:
     as `sequence` does, and where samples, width or device are not those of the student's `own [T,B,K]`."""
     if isinstance(x, Tensor) and x.ndim == 2: x = x[None]
     x = sequence(x, f"the teacher's {name}", where)
-    if not torch.compiler.is_compiling():
+    if not (torch.compiler.is_compiling() or x.shape[1:] == own.shape[1:] and x.device == own.device):
         check(x.shape[1:] == own.shape[1:], f"the teacher's {name} {list(x.shape)} do not fit the student's {list(own.shape)}", where,
               "give the same samples, [T',B,K] or [B,K]")
         check(x.device == own.device, f"the teacher's {name} are on {x.device}, the student's on {own.device}", where,

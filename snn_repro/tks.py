@@ -49,9 +49,9 @@ def teacher_of(logits: Tensor, picked: Tensor, temperature: float, combine: str 
     `prob`. Uniform for a sample without a picked step. Raises `UserError` for logits that are no `[T,B,K]` and another mask.
     """
     logits = sequence(logits, 'logits', 'teacher_of')
-    if not torch.compiler.is_compiling():
-        T, B, _ = logits.shape
-        check(picked.shape in ((T, B), (T, T, B)), f'logits {list(logits.shape)}, a mask {list(picked.shape)}', 'teacher_of', 'give [T,B]')
+    T, B, _ = logits.shape
+    if not (torch.compiler.is_compiling() or picked.shape in ((T, B), (T, T, B))):
+        check(False, f'logits {list(logits.shape)}, a mask {list(picked.shape)}', 'teacher_of', 'give [T,B]')
     z, m = logits / temperature, picked[..., None].to(logits.dtype)
     if picked.ndim == 3: z = z[:, None]
     count = m.sum(0)
