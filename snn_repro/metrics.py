@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BINS', 'outcomes', 'wrong', 'accuracy', 'top_k', 'prefix_accuracy', 'step_accuracy', 'class_accuracy',
-           'risk_coverage', 'ordered', 'aurc', 'e_aurc', 'early_exit', 'ece', 'calibration', 'summary', 'condense',
-           'spaced', 'separation']
+           'risk_coverage', 'ordered', 'aurc', 'e_aurc', 'early_exit', 'ece', 'calibration', 'confidence', 'summary',
+           'condense', 'spaced', 'separation']
 
 # %% ../nbs/30_metrics.ipynb #0fa67bd7
 from collections.abc import Mapping
@@ -166,6 +166,10 @@ def calibration(o, bins: int = BINS) -> np.ndarray:
     inner = (np.arange(1, bins) / bins).astype('float32')
     where = np.searchsorted(inner, _finite(o, 'max_softmax').astype('float32'))
     return np.bincount(where, o['max_softmax'] - ~wrong(o))
+
+def confidence(o) -> float:
+    "The mean over images of the largest softmax."
+    return float((calibration(o).sum() + (~wrong(o)).sum()) / len(o['label']))
 
 # %% ../nbs/30_metrics.ipynb #135cf2d5
 def summary(o) -> dict:

@@ -19,7 +19,7 @@ def folder(name: str, what: str, **how): return option(name, type=Path, metavar=
 def number(name: str, what: str, kind=int, metavar='N', **how): return option(name, type=kind, metavar=metavar, help=what, **how)
 
 
-TIER = option('--tier', default='mini', help='mini (default), small, short or paper')
+TIER = option('--tier', default='mini', help='mini (default), long, small, short or paper')
 ONLY = option('--only', nargs='+', metavar='ID', help='these tables and figures, or parts of them (see `list`)')
 NAME = option('experiment', metavar='EXPERIMENT', help='a name that `list ID` prints, or a config.json')
 OUT = folder('--out', 'folder of the runs (default: runs/TIER)')
@@ -66,7 +66,7 @@ VERBS = {
               number('--threads', 'threads of torch (default 2)', default=2), number('--repeats', 'rounds of each race (default 9)', default=9),
               JSON),
     'sprint': (option('experiment', nargs='?', metavar='EXPERIMENT', default='tks-table3-cifar10-resnet19-baseline', help='a name that `list ID` prints, or a config.json'),
-               option('--tier', default='short', help='mini, small, short (default) or paper'), EDITS, folder('--out', 'folder of the runs (default: runs/sprint)'), *MACHINE,
+               option('--tier', default='short', help='mini, long, small, short (default) or paper'), EDITS, folder('--out', 'folder of the runs (default: runs/sprint)'), *MACHINE,
                number('--goal', 'top-1 in per cent (default 94)', float, 'PERCENT', default=94), number('--seeds', 'runs, one a seed (default 5)', default=5), JSON),
 }
 

@@ -140,10 +140,11 @@ def at_a_glance(exhibits, sources) -> pd.DataFrame:
 def summed_up(exhibits, sources, said: list[pd.DataFrame]) -> pd.DataFrame:
     "`at_a_glance` with the verdicts of each source."
     known, several = listed(exhibits), len({tier.name for tier, _ in sources}) < len(sources)
-    scope = {'scope': ', '.join(f'{n} {what}{"s"*(n != 1)}' for what, n in parts_of(exhibits, said).items())}
     columns = {}
     for i, (tier, runs) in enumerate(sources):
-        planned = plan(known, find_tier(tier.name))
+        tier = find_tier(tier.name)
+        planned, here = plan(known, tier), [x for x in known if plan([x], tier)]
+        scope = {'scope': ', '.join(f'{n} {what}{"s"*(n != 1)}' for what, n in parts_of(here, said).items())}
         records = [r for e in planned if (r := runs.get(e))]
         head = f'here ({tier.name}, {runs.path})' if several else f'here ({tier.name})'
         columns[head] = scope | {'tier': f'{tier.name}: {tier.about}'} | effort(records, len(planned), dates(runs, records)) | (outcome(said[i]) if said else {})

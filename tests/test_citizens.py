@@ -1,5 +1,5 @@
 "Nets are good citizens of PyTorch: saved, copied, pickled, compiled and exported, fused or not; SpikingJelly's tools see them, or say why not."
-import copy, io, os, pickle
+import copy, io, pickle
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from spikingjelly.activation_based import functional, monitor, neuron
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, NeuronStateCounter
 from torch import fx, nn
 
+from conftest import RELEASE
 from snn_repro.compiled import can_compile
 from snn_repro.fused import fuse
 from snn_repro.layers import Output
@@ -95,27 +96,25 @@ def compiled_is_eager(arch, dynamic, backend, keep=None):
         assert all(torch.allclose(a, b) for a, b in zip(eager.buffers(), net.buffers(), strict=True))
 
 
-DYNAMIC = pytest.mark.parametrize('dynamic', (None, False, True), ids=('default', 'static', 'dynamic'))
+def takes_minutes(*case): return pytest.param(*case, marks=[pytest.mark.release, pytest.mark.skipif(not RELEASE, reason='takes minutes')])
 
-@DYNAMIC
-@pytest.mark.parametrize('name', (*SMALL, 'ResNet-19', 'TEBN'))
+
+@pytest.mark.parametrize('name, dynamic', [('residual', None), takes_minutes('residual', False), takes_minutes('residual', True),
+                                           *(takes_minutes(name, None) for name in (*SMALL, 'ResNet-19', 'TEBN') if name != 'residual')])
 def test_nets_are_traced_whole_and_train_as_they_do_otherwise(name, dynamic): compiled_is_eager(ARCHS[name], dynamic, 'aot_eager')
 
 
-@pytest.mark.parametrize('keep', ('maps', 'blocks'))
+@pytest.mark.parametrize('keep', ('maps', takes_minutes('blocks')))
 def test_fused_nets_are_compiled_as_the_nets_they_were(keep): compiled_is_eager(SMALL['residual'], None, 'aot_eager', keep)
 
 
-@pytest.mark.parametrize('neuron', (TKS_LIF, ENOF_LIF, LIF(surrogate=Sigmoid(), detach_reset=False)), ids=('TKS', 'EnOF', 'sigmoid'))
+@pytest.mark.parametrize('neuron', [takes_minutes(TKS_LIF), takes_minutes(ENOF_LIF), LIF(surrogate=Sigmoid(), detach_reset=False)], ids=('TKS', 'EnOF', 'sigmoid'))
 def test_every_neuron_is_traced(neuron): compiled_is_eager(SmallVGG(channels=(4, 8), neuron=neuron), None, 'aot_eager')
 
 
-@pytest.mark.release
-@pytest.mark.parametrize('name', (*SMALL, 'ResNet-19'))
-@pytest.mark.parametrize('dynamic', (None, False), ids=('default', 'static'))
+@pytest.mark.parametrize('name, dynamic', [takes_minutes('residual', False), *(takes_minutes(name, None) for name in (*SMALL, 'ResNet-19'))])
 def test_compiled_nets_train_as_they_do_otherwise(name, dynamic):
     if not can_compile('cpu'): pytest.skip('no compiler here')
-    if name != 'residual' and not os.environ.get('SNN_REPRO_RELEASE'): pytest.skip('takes minutes')
     compiled_is_eager(ARCHS[name], dynamic, 'inductor')
 
 

@@ -100,7 +100,7 @@ def test_of_several_processes_one_tells_what_is_wrong(cli, teamed):
     (['show', 'tks-table3-cifar10-resnet-tks'], f'did you mean {NAME}?'),
     (['list', 'tks-table33'], 'did you mean tks-table3?'),
     (['reproduce', '--only', 'tks-table9'], 'unknown table or figure'),
-    (['reproduce', '--tier', 'huge'], "unknown tier 'huge' (choose from mini, small, short, paper)"),
+    (['reproduce', '--tier', 'huge'], "unknown tier 'huge' (choose from mini, long, small, short, paper)"),
     (['reproduce', '--workers', '0'], 'choose 1 or more'),
     (['reproduce', '--fast'], '--help'),
     (['produce'], 'invalid choice'),
@@ -134,7 +134,7 @@ def test_of_several_processes_one_tells_what_is_wrong(cli, teamed):
     (['data', 'prepare', 'ImageNet1k'], 'image-net.org'),
     (['run', NAME, '--set', 'recipe.batch=4000'], 'recipe.batch'),
     (['run', NAME, '--set', 'data.test=5000'], 'lower train_per_class or test'),
-    (['run', NAME, *TINY, '--set', 'recipe.lr=1e30', '--set', 'recipe.optimizer=sgd', '--set', 'recipe.epochs=30'], 'the loss is'),
+    (['run', NAME, *TINY, '--set', 'recipe.lr=1e30', '--set', 'recipe.optimizer=sgd', '--set', 'recipe.epochs=30'], 'lower recipe.lr'),
 ])
 def test_a_mistake_is_one_line(refused, args, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

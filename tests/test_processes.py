@@ -182,7 +182,7 @@ def test_a_team_says_what_is_wrong_once(tmp_path, refused):
     folder = tmp_path/MINI.id
     with locked(folder): assert 'another process is at this run' in refused(*run, 2)
     wild = refused(*run, 2, '--checkpoint', 0, '--set', 'recipe.optimizer="sgd"', '--set', 'recipe.lr=1e30')
-    assert 'the loss is' in wild and 'in epoch 0, step' in wild and 'training images [' in wild and 'the last whole checkpoint is that of epoch 0, after' in wild
+    assert 'in epoch 0' in wild and 'checkpoint' in wild and 'lower recipe.lr' in wild
     assert not list(tmp_path.glob('*/done.json')) and not list(tmp_path.glob('*/lock'))
 
 

@@ -193,7 +193,7 @@ def test_a_team_works_at_a_plan_together(tmp_path):
     write_plan([good, wrong, other], tmp_path/PLAN)
     spawn(2, work, tmp_path, Runtime())
     assert [json.loads((tmp_path/e.id/'env.json').read_text())['processes'] for e in (good, other)] == [2, 2]
-    assert 'the loss is' in error(tmp_path, wrong)['reason'] and 'traceback' not in error(tmp_path, wrong)
+    assert 'lower recipe.lr' in error(tmp_path, wrong)['reason'] and 'traceback' not in error(tmp_path, wrong)
 
 
 def wait_for(what, seconds=120):

@@ -252,6 +252,6 @@ def test_what_does_not_finish_is_told_with_its_reason(cluster, refused, tmp_path
         try: until(lambda: reached(tmp_path) >= 20 or waiting.done())
         finally: say('scancel', '--name', name)
         first, second = waiting.result(90)
-    assert first.id == bad.id and 'the loss is' in first.reason and (tmp_path/bad.id/ERROR).exists()
+    assert first.id == bad.id and 'lower recipe.lr' in first.reason and (tmp_path/bad.id/ERROR).exists()
     assert second.id == good.id and 'no job is left' in second.reason
     assert 'Invalid partition' in refused('reproduce', '--tier', 'tiny', '--only', 'tks-table3', '--out', tmp_path/'o', '--launcher', 'slurm', '--partition', 'no')

@@ -365,7 +365,7 @@ def test_packing_anew_discards_what_was_there(evidence, faults, few):
 
 def test_reproduce_enters_what_it_packs(cli, tmp_path, monkeypatch, faults):
     monkeypatch.setattr('snn_repro.launch.launch', lambda *a: [])   # every run is there
-    monkeypatch.setattr('snn_repro.report.write_report', lambda *a: None)
+    monkeypatch.setattr('snn_repro.report.write_report', lambda *a, **k: None)
     out = tmp_path/'out'
     out.mkdir()
     for f in (results/'mini').iterdir(): (out/f.name).write_bytes(f.read_bytes())
