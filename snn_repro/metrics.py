@@ -114,11 +114,11 @@ def _finite(o, score: str) -> np.ndarray:
 
 def _by_confidence(o, score: str) -> tuple:
     "Group of equal confidence of each image, surest first; and each group's size and errors."
+    mistaken = wrong(o)
     if f'{score}_order' in o:
         mistaken, tied = ordered(o, f'{score}_order')
         group = np.cumsum(~tied) - 1
-    else:
-        group, mistaken = np.unique(-_finite(o, score), return_inverse=True)[1], wrong(o)
+    else: group = np.unique(-_finite(o, score), return_inverse=True)[1]
     return group, np.bincount(group), np.bincount(group, mistaken)
 
 def ordered(o, name: str) -> np.ndarray:
@@ -157,6 +157,7 @@ def ece(o, bins: int = BINS) -> float:
     """Expected calibration error of the largest softmax, in `bins` bins of equal width, closed on the right: edges and confidences are
     compared in float32. Raises `UserError` for fewer than one bin, and for confidences that are not finite."""
     check(isinstance(bins, (int, np.integer)) and bins > 0, f'{bins!r} bins', 'ece', 'a whole number, 1 or more')
+    _kept(o, 'prefix')
     if 'calibration' in o: check(bins == BINS, f'{bins} bins', 'ece', f'condensed outcomes have {BINS}')
     return float(np.abs(calibration(o, bins)).sum() / len(o['label']))
 
