@@ -8,13 +8,14 @@ import torch
 from PIL import Image
 
 from snn_repro.exhibits import EXHIBITS, find_experiment, names
+from snn_repro.experiments import tier_of
 from snn_repro.folders import Folder
 from snn_repro.models.vgg import ThinVGG
 from snn_repro.recordings import NMNIST
 from snn_repro.tks import TKS
 from snn_repro.training import Runtime, fit, trial
 
-ROWS = {n: e for x in EXHIBITS for n, e in names(x).items()}
+ROWS = {n: e for x in EXHIBITS for n, e in names(x).items() if not tier_of(e)}
 ALL = list(dict.fromkeys(e for row in ROWS.values() for e in (row, row.teacher) if e))
 IMAGES = {'CIFAR10': ((3, 32, 32), 10), 'CIFAR100': ((3, 32, 32), 100), 'ImageNet1k': ((3, 224, 224), 1000), 'CUB200': ((3, 224, 224), 200),
           'StanfordDogs': ((3, 224, 224), 120), 'StanfordCars': ((3, 224, 224), 196), 'DVSCIFAR10': ((2, 48, 48), 10), 'NCaltech101': ((2, 48, 48), 101)}
