@@ -137,10 +137,11 @@ def spikingjelly_twin(p: LIF) -> neuron.LIFNode:
 
 
 def to_spikingjelly(net: SpikingNet) -> nn.Sequential:
-    """`net`, fused or not, as plain layers of SpikingJelly with weights of their own: clips [T,B,C,H,W] to logits [T,B,K]. `torch.fx` can trace it.
+    """`net`, fused or not, as plain layers of SpikingJelly with weights of their own, in training or test mode
+    as `net` is: clips [T,B,C,H,W] to logits [T,B,K]. `torch.fx` can trace it.
     Reset it between clips (`fresh`, `functional.reset_net`). Give a still image as a clip of equal frames."""
     theirs = SpikingJellyNet(net, spikingjelly_twin)
-    return nn.Sequential(theirs.stem, theirs.body, theirs.classifier)
+    return nn.Sequential(theirs.stem, theirs.body, theirs.classifier).train(net.training)
 
 
 # %% ../nbs/48_peers.ipynb #ed602833
