@@ -263,15 +263,14 @@ def test_a_process_that_lost_its_lock_while_it_slept_writes_nothing_more(tmp_pat
     assert json.loads((tmp_path/LOCK).read_text())['host'] == 'elsewhere'        # it does not remove another's lock
 
 
-def test_a_run_does_not_go_on_with_other_data(tmp_path):
+def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch):
     e = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=6))
     with power_cut(after=8): fit(e, tmp_path, Runtime(checkpoint=0))
     from snn_repro import training
     load = training.load
-    training.load = lambda *a: (load(*a)[0], 'of another set')
-    try:
-        with pytest.raises(UserError, match='the data set is another one than when this run began'): fit(e, tmp_path)
-    finally: training.load = load
+    monkeypatch.setattr(training, 'load', lambda *a: (load(*a)[0], 'of another set'))
+    monkeypatch.setattr(training, 'digest_of', lambda *sources: 'of another training part')
+    with pytest.raises(UserError, match='the data set is another one than when this run began'): fit(e, tmp_path)
 
 
 def test_what_was_half_written_goes_with_the_next_start(tmp_path):
