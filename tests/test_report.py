@@ -109,8 +109,10 @@ def test_at_a_glance_sums_up_what_was_run():
     here = one['here (mini)']
     records = [r for e in plan(find(), MINI) if (r := runs.get(e))]
     assert here['runs'].split(',')[0] == f'{len(records)} of {len(plan(find(), MINI))} planned' and report.duration(sum(r.env['seconds'] for r in records)) in here['computing time']
-    tables = sum(x.draw.kind == 'table' for x in find())
-    assert here['scope'] == f'{tables} tables, {len(find()) - tables} figures, {len(CLAIMS)} claims'
+    with_runs = [x for x in find() if plan([x], MINI)]
+    tables = sum(x.draw.kind == 'table' for x in with_runs)
+    assert here['scope'] == f'{tables} tables, {len(with_runs) - tables} figures, {len(CLAIMS)} claims'
+    assert tables == 10 and len(with_runs) - tables == 9
     told = ' '.join(here[f'claims, {p}'] for p in ('EnOF', 'TKS', 'ours'))
     assert sum(map(int, re.findall(r'\d+', told))) == len(CLAIMS)
     said = verdicts(MINI, runs)['tier mini']
