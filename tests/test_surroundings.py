@@ -158,7 +158,7 @@ def test_a_home_that_is_nowhere(monkeypatch):
 
 @pytest.mark.parametrize('encoding', ('ascii', 'latin-1'))
 def test_a_report_is_written_whatever_letters_the_terminal_has(tmp_path, encoding):
-    done = command('report', '--runs', root/'results/mini', '--only', 'tks-table3', '--out', tmp_path, PYTHONIOENCODING=encoding)
+    done = command('report', '--runs', root/'results/mini', '--only', 'tks-table3', '--tables', '--out', tmp_path, PYTHONIOENCODING=encoding)
     assert done.returncode == 0 and (tmp_path/'index.html').exists(), done.stderr
     assert '?' in done.stdout and 'Report:' in done.stdout
 
