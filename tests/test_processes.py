@@ -180,6 +180,7 @@ def test_a_team_says_what_is_wrong_once(tmp_path, refused):
     assert '3 processes cannot share 40 images equally' in refused(*run, 3)
     if not torch.cuda.is_available(): assert '0 GPUs can be used here, a process needs one each' in refused(*run, 2, '--device', 'cuda')
     folder = tmp_path/MINI.id
+    folder.mkdir(exist_ok=True)   # a run that was refused leaves none
     with locked(folder): assert 'another process is at this run' in refused(*run, 2)
     wild = refused(*run, 2, '--checkpoint', 0, '--set', 'recipe.optimizer="sgd"', '--set', 'recipe.lr=1e30')
     assert 'in epoch 0' in wild and 'checkpoint' in wild and 'lower recipe.lr' in wild
