@@ -47,6 +47,8 @@ MEASURES = dict(
     aurc=Measure('AURC × 1000 by max logit', lambda r: aurc(r.outcomes), 1000, more=False),
     aurc_softmax=Measure('AURC × 1000 by max softmax', lambda r: aurc(r.outcomes, 'max_softmax'), 1000, more=False),
     e_aurc=Measure('E-AURC × 1000 by max logit', lambda r: e_aurc(r.outcomes), 1000, more=False),
+    e_aurc_softmax=Measure('E-AURC × 1000 by max softmax',
+                           lambda r: e_aurc(r.outcomes, 'max_softmax'), 1000, more=False),
     ece=Measure('ECE %', lambda r: ece(r.outcomes), more=False))
 
 # %% ../nbs/41_tables.ipynb #4e43289d

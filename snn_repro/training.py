@@ -166,6 +166,7 @@ def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record | None
             if not us.first(lambda: _finished(e, folder, runtime.root)): _train(e, folder, runtime, us, *lock)
     return open_run(folder) if us.rank == 0 else None
 
+# %% ../nbs/33_training.ipynb #dd705448
 def check_shares(e: Experiment, split: Split, us: Team):
     "Raise `UserError` where a team cannot share the batches equally."
     batch = e.recipe.micro_batch or e.recipe.batch
@@ -227,55 +228,93 @@ def check_answers(result: dict, where: str, epoch: int):
     "Raise `NonFinite` where logits, or features as they are kept, in float16, are no finite numbers."
     for name, dtype in (('logits', np.float32), ('features', np.float16)):
         largest = np.abs(result[name]).max()
-        if not largest <= np.finfo(dtype).max: raise NonFinite(f'the {name} of a test image reach {largest} after epoch {epoch}', where, 'lower recipe.lr')
+        if not largest <= np.finfo(dtype).max:
+            said = f'the {name} of a test image reach {largest} after epoch {epoch}'
+            raise NonFinite(said, where, 'lower recipe.lr')
+
+@contextmanager
+def _told(e: Experiment, us: Team, good):
+    "What is not finite, and a GPU without memory, in one line that ends in what `good()` says."
+    try: yield
+    except NonFinite as x: raise NonFinite(f'{x.what}; {good()}', x.where, x.remedy) from None
+    except torch.OutOfMemoryError as x:
+        if us.size > 1: raise   # the others do not know of it: the team ends
+        raise UserError(f"the GPU's memory is full; {good()}", e.id,
+                        'set recipe.micro_batch to a part of recipe.batch') from x
+
+def _epoch(e: Experiment, at: Progress, split: Split, teacher, us: Team, tick) -> tuple:
+    """The epoch that is due: its line of the history, and what the net answers to the test images
+    where these are due, too, else None. Raises `UserError` that says which checkpoint is whole."""
+    r, epoch, result = e.recipe, at.epoch, None
+    with _told(e, us, lambda: at.good):
+        row = {'epoch': epoch, 'lr': lr_at(r, epoch)}
+        row |= train_epoch(e, at.net, split.train, at.opt, epoch, teacher, us, at.sums, tick)
+        at.check_finite(at.sums.steps)
+        if (epoch + 1) % r.test_every == 0 or epoch + 1 == r.epochs:
+            result = evaluate(at.net, split.test, us=us, precision=r.precision)
+            check_answers(result, e.id, epoch)
+            row['test'] = float((result['logits'].mean(1).argmax(1) == result['labels']).mean())
+    return row, result
+
+# %% ../nbs/33_training.ipynb #fd61f6ad
+def _about(e: Experiment, split: Split, runtime: Runtime, us: Team) -> tuple[dict, dict]:
+    "What the record says of surroundings and data, and the probe, before anything is trained."
+    env, files = us.first(lambda: (surroundings(us.device), trace(e.data, runtime.root)))
+    names = manifest(split)
+    if names: env = env | {'manifest': hashlib.sha256(names.encode()).hexdigest()}
+    if files: env = env | {'files': files}
+    with _told(e, us, lambda: 'nothing was trained'): return env, probe(e, split, us)
+
+def _watched(e: Experiment, at: Progress, runtime: Runtime, us: Team, stack: ExitStack, a_pass: int):
+    "What is called after each step, with the sums so far, and after each epoch, with its line."
+    bar = stack.enter_context(tqdm(
+        total=e.recipe.epochs*a_pass, initial=at.epoch*a_pass + at.sums.steps, unit='step', desc=e.slug,
+        leave=False, disable=None if runtime.bar and us.rank == 0 else True))
+    if runtime.tensorboard: us.first(lambda: make_folder(runtime.tensorboard))
+    def tick(sums):
+        bar.update()
+        at.tick(sums)
+    if us.rank > 0: return tick, lambda row: None
+    return tick, stack.enter_context(board(runtime.tensorboard, e.id, at.epoch))
+
+def _seal(e: Experiment, folder: Path, env: dict, at: Progress, split: Split, answers: dict, seen_first: dict, still):
+    "Write the record, if the folder is still this process's, and drop the checkpoints."
+    weights = {k: v.cpu() for k, v in at.net.state_dict().items()}
+    kept = spaced(len(answers['labels']))
+    features = answers['features'][kept]
+    metrics = summary(outcomes(answers['logits'], answers['labels']))
+    metrics |= separation(features, answers['labels'][kept])
+    metrics |= {'probe': seen_first, 'firing_rate': answers['rates'],
+                'operations': count_trained(e, weights, split)}
+    still()
+    save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), answers['logits'], answers['labels'],
+             features, metrics, {k: v.numpy() for k, v in weights.items()}, manifest(split))
+    drop_checkpoints(folder)
 
 def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda: None):
     r = e.recipe
     split, digest = load(e.data, runtime.root, e.seed, e.T)
-    taught_on = digest_of(split.train)
     us.first(lambda: _begin(e, folder))
-    about, files = us.first(lambda: (surroundings(us.device), trace(e.data, runtime.root)))
+    taught_on = digest_of(split.train)
     split = split._replace(train=split.train.to(us.device), test=split.test.to(us.device))
+    about, seen_first = _about(e, split, runtime, us)
     net = synchronised(build(e, split).to(us.device), us)
     fused = runtime.fuse if runtime.fuse and fuse(net, runtime.fuse) else None
     teacher, taught = _teach(e, net, split, folder.parent, us)
-    opt = optimizer(net, r)
-    at, a_pass = Progress(folder, net, opt, runtime.checkpoint, us, still, digest, taught_on), len(batches(e, split.train, 0))
-    check(at.epoch < r.epochs, f'its checkpoint is of epoch {at.epoch} of {r.epochs}', str(folder), 'remove its folder `checkpoint`')
+    at = Progress(folder, net, optimizer(net, r), runtime.checkpoint, us, still, digest, taught_on)
+    check(at.epoch < r.epochs, f'its checkpoint is of epoch {at.epoch} of {r.epochs}', str(folder),
+          'remove its folder `checkpoint`')
     with ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=r.epochs*a_pass, initial=at.epoch*a_pass + at.sums.steps, unit='step', desc=e.slug, leave=False,
-                                       disable=None if runtime.bar and us.rank == 0 else True))
-        us.first(lambda: runtime.tensorboard and make_folder(runtime.tensorboard) and None)
-        log = stack.enter_context(board(runtime.tensorboard, e.id, at.epoch)) if us.rank == 0 else lambda row: None
-        def tick(sums):
-            bar.update()
-            at.tick(sums)
-        for epoch in range(at.epoch, r.epochs):
-            try:
-                row = {'epoch': epoch, 'lr': lr_at(r, epoch)} | train_epoch(e, net, split.train, opt, epoch, teacher, us, at.sums, tick)
-                at.check_finite(a_pass)
-                if (epoch + 1) % r.test_every == 0 or epoch + 1 == r.epochs:
-                    result = evaluate(net, split.test, us=us, precision=r.precision)
-                    check_answers(result, e.id, epoch)
-                    row['test'] = float((result['logits'].mean(1).argmax(1) == result['labels']).mean())
-            except NonFinite as x: raise NonFinite(f'{x.what}; {at.good}', x.where, x.remedy) from None
-            except torch.OutOfMemoryError as x:
-                if us.size > 1: raise   # the others do not know of it: the team ends
-                raise UserError(f"the GPU's memory is full; {at.good}", e.id, 'set recipe.micro_batch to a part of recipe.batch') from x
+        tick, log = _watched(e, at, runtime, us, stack, len(batches(e, split.train, 0)))
+        while at.epoch < r.epochs:
+            row, answers = _epoch(e, at, split, teacher, us, tick)
             log(row)
             at.history.append(row)
-            at.epoch, at.sums = epoch + 1, Sums()
-    seconds, kept = round(at.seconds, 2), spaced(len(result['labels']))
-    apart = separation(result['features'][kept], result['labels'][kept])
-    metrics = summary(outcomes(result['logits'], result['labels'])) | apart | {'probe': probe(e, split, us), 'firing_rate': result['rates'],
-               'operations': count_trained(e, {k: v.cpu() for k, v in net.state_dict().items()}, split)}
-    names = manifest(split)
-    listed = ({'manifest': hashlib.sha256(names.encode()).hexdigest()} if names else {}) | ({'files': files} if files else {})
-    env = about | taught | listed | {'data': digest, 'threads': runtime.threads, 'device': us.device, 'processes': us.size, 'fused': fused, 'seconds': seconds,
-           'date': time.strftime('%Y-%m-%d', time.gmtime())}
-    weights = {k: v.cpu().numpy() for k, v in net.state_dict().items()}
-    us.first(lambda: still() or save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), result['logits'], result['labels'], result['features'][kept],
-                              metrics, weights, names) and drop_checkpoints(folder))
+            at.epoch, at.sums = at.epoch + 1, Sums()
+    env = about | taught | {'data': digest, 'threads': runtime.threads, 'device': us.device,
+                            'processes': us.size, 'fused': fused, 'seconds': round(at.seconds, 2),
+                            'date': time.strftime('%Y-%m-%d', time.gmtime())}
+    us.first(lambda: _seal(e, folder, env, at, split, answers, seen_first, still))
 
 # %% ../nbs/33_training.ipynb #d73623ef
 @contextmanager
