@@ -147,7 +147,9 @@ def sealed(folder, schema: int) -> bool:
     done = read_json(folder/SEAL)
     remedy = 'move or remove this folder, and it is made again'
     check(isinstance(done, dict) and isinstance(done.get('sha256'), dict), 'the seal is damaged', str(folder/SEAL), remedy)
-    check(done.get('schema') == schema, f'written in schema {done.get("schema")}, this version reads {schema}', str(folder), remedy)
+    found = shown(done.get('schema'))
+    check(done.get('schema') == schema, f'written in schema {found}, this version reads {schema}',
+          str(folder), remedy)
     for name, digest in done['sha256'].items():
         check(inside(name), f'the seal names a file elsewhere: {shown(name)}', str(folder/SEAL), remedy)
         with readable_errors(folder/name): there, link = (folder/name).is_file(), (folder/name).is_symlink()

@@ -21,7 +21,7 @@ from .archives import About, Archive
 from .data import Data, Source, Split, check_split
 from .draws import stream
 from .files import file_size, readable_errors
-from .spec import UserError, check
+from .spec import UserError, check, shown
 
 # %% ../nbs/25_images.ipynb #d9e078ce
 def by_class(y: np.ndarray, sizes: tuple, classes: int, rng: np.random.Generator, where: str = 'split') -> list[np.ndarray]:
@@ -137,6 +137,8 @@ def read_npz(path: Path) -> tuple[dict, dict, tuple[str, ...]]:
         with np.load(path, allow_pickle=False) as f: arrays = {k: f[k] for k in f.files}
     except Exception as e:   # whatever a damaged file makes NumPy raise
         raise UserError(f'cannot be read ({first_line(e)})', where, 'write it with numpy.savez') from e
+    odd = [k for k, v in arrays.items() if not isinstance(v, np.ndarray)]
+    check(not odd, f'{shown(odd[0]) if odd else ""} is no array', where, 'write it with numpy.savez')
     missing = sorted({'x_train', 'y_train', 'x_test', 'y_test'} - set(arrays))
     check(not missing, f'has no array {", ".join(missing)}', where, 'it needs x_train, y_train, x_test and y_test')
     x = {p: channels_first(arrays[f'x_{p}'], f'{where}, x_{p}') for p in ('train', 'test')}

@@ -21,7 +21,8 @@ from snn_repro.peers import to_spikingjelly
 from snn_repro.spec import UserError
 
 SMALL = {'VGG': SmallVGG(channels=(4, 8)), 'residual': SmallResNet(channels=(4, 8)), 'SEW': SmallSEW(channels=(4, 8))}
-ARCHS = SMALL | {'ResNet-19': ThinResNet19(), 'ResNet-20': ThinResNet20(neuron=ENOF_LIF), 'SEW-19': ThinSEWResNet19(),
+RESNET19 = ThinResNet19(neuron=LIF(decay_input=True, v_threshold=.05))   # its hidden layer fires, untrained as it is
+ARCHS = SMALL | {'ResNet-19': RESNET19, 'ResNet-20': ThinResNet20(neuron=ENOF_LIF), 'SEW-19': ThinSEWResNet19(),
                  'VGG-SNN': ThinVGG(), 'TEBN': SmallVGG(norm='tebn'), 'ANN': SmallResNet().ann()}
 every = pytest.mark.parametrize('name', ARCHS)
 fused_or_not = pytest.mark.parametrize('keep', (None, 'maps', 'bits', 'blocks'))
