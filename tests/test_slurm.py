@@ -46,8 +46,8 @@ def test_a_dry_run_prints_what_would_be_submitted_and_submits_nothing(cli, tmp_p
     assert (code, err) == (0, [])
     for line in ('array=0-2%3', 'partition=gpu', 'time=90', 'mem=16G', 'exclusive', 'requeue', 'signal=USR2@90', 'nodes=1', 'ntasks-per-node=1'):
         assert f'#SBATCH --{line}\n' in out, line
-    assert 'gpus' not in out and 'export OMP_NUM_THREADS=1' in out and 'nothing was submitted. 3 jobs' in out and 'share 18 runs' in out
-    assert len(re.findall(r'^  \w*digits-.*-s0-', out, re.M)) == 18
+    assert 'gpus' not in out and 'export OMP_NUM_THREADS=1' in out and 'nothing was submitted. 3 jobs' in out and 'share 19 runs' in out
+    assert len(re.findall(r'^  \w*digits-.*-s0-', out, re.M)) == 19
     code, out, _ = cli('reproduce', '--tier', 'tiny', '--only', 'tks-table3', '--dry-run', '--out', tmp_path/'runs')
     assert code == 0 and 'nothing was submitted' in out, 'it says slurm by itself'
     assert not (tmp_path/'runs').exists()
@@ -59,7 +59,7 @@ def test_devices_and_processes_become_tasks_and_gpus(cli, tmp_path):
     assert code == 0 and '--array' not in out and '1 job of this script' in out
     for line in ('nodes=2', 'ntasks-per-node=4', 'gpus-per-node=4', 'cpus-per-task=3'): assert f'#SBATCH --{line}\n' in out, line
     assert re.search(r'^srun .*--cpus-per-task=3 ', out, re.M)
-    assert '--array=0-17%18' in cli(*ask, '--jobs', 99)[1], 'no more jobs than runs'
+    assert '--array=0-18%19' in cli(*ask, '--jobs', 99)[1], 'no more jobs than runs'
 
 
 def test_settings_that_cannot_be_are_refused_in_a_line(refused, tmp_path, monkeypatch):
