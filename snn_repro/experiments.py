@@ -235,7 +235,7 @@ def small(e: Experiment) -> Experiment | None:
     return data and replace(mini(e), data=data, augment=CropFlip(pad=4) if data.still else NoAugment(), recipe=SMALL_RECIPE)
 
 # %% ../nbs/31_experiments.ipynb #945099dd
-LONG_RECIPE = replace(MINI_RECIPE, epochs=192, test_every=192)
+LONG_RECIPE = replace(MINI_RECIPE, lr=.03, weight_decay=3., epochs=192, test_every=192)
 
 def long(e: Experiment) -> Experiment:
     "The miniature, trained for 192 epochs. It never looks at objective, read-out or init."
