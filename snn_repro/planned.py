@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TKS', 'BASE', 'FACTOR', 'DIGITS', 'PIXELS', 'ENOF', 'LAF', 'TWICE', 'PRIMARY', 'ON', 'DIFFER', 'EQUAL', 'PURPOSE',
-           'PIXEL_TERMS', 'PARTS_OF_ENOF', 'PLANNED', 'NOT_YET', 'Planned', 'still', 'events', 'cifar', 'at_top1',
-           'on_digits', 'against', 'filled_exhibits', 'differences', 'Outcome', 'judge_planned', 'planned_table']
+           'PIXEL_TERMS', 'PARTS_OF_ENOF', 'FAMILY', 'LATER_ON', 'FIRST', 'DIFFERS', 'PICKED', 'LAST', 'OF_ETC',
+           'OF_PAIRS', 'OF_TWKD', 'PLANNED', 'NOT_YET', 'Planned', 'still', 'events', 'cifar', 'at_top1', 'on_digits',
+           'against', 'later', 'filled_exhibits', 'differences', 'Outcome', 'judge_planned', 'planned_table']
 
 # %% ../nbs/44d_planned.ipynb #7474f41e
 from typing import NamedTuple
@@ -120,7 +121,51 @@ PARTS_OF_ENOF = tuple(
         ('RepAct', BASE, None, 'RepAct and the baseline differ'),
         ('L_AF + TKS', 'L_AF', True, 'TKS adds to L_AF')], 1))
 
-PLANNED = (*PRIMARY, *DIFFER, *EQUAL, *PURPOSE, *PIXEL_TERMS, *PARTS_OF_ENOF)
+# %% ../nbs/44d_planned.ipynb #92f62217
+FAMILY = dict(tier='long', exhibit='family', n=16)
+LATER_ON = {'still digits': {'dataset': 'CIFAR10', 'T': '4'},
+            'events': {'dataset': 'DVS-CIFAR10', 'T': '10'}}
+
+def later(id: str, plus: str, minus: str, on: str = 'still digits', measure: str = 'top1', more=True,
+          says: str = '{plus} leads {minus} on {on}') -> Planned:
+    "One row of `family` less another, on the same digits; `says` is filled in."
+    def row(method): return LATER_ON[on] | {'method': method}
+    return Planned(id, id.split('.')[0], says.format(plus=plus, minus=minus, on=on), measure=measure,
+                   plus=(row(plus),), minus=(row(minus),), more=more, **FAMILY)
+
+# %% ../nbs/44d_planned.ipynb #7573f48c
+FIRST = "{plus}'s first step alone leads that of {minus} on {on}"
+DIFFERS = '{plus} and {minus} differ on {on}'
+PICKED, LAST = 'S2W (random pair)', 'S2W (last to first)'
+
+OF_ETC = (
+    later('E1', 'ETC', BASE, 'events'),
+    later('E2.1', 'ETC', BASE, 'events', 'first', says=FIRST),
+    later('E2.2', 'ETC', BASE, 'events', 'lost', more=False,
+          says='{plus} gains more at the first step alone than at full length on {on}'),
+    later('E3.1', 'ETC', TKS, more=None, says=DIFFERS),
+    later('E3.2', 'ETC', TKS, 'events', more=None, says=DIFFERS),
+    later('E3.3', 'ETC (right steps)', 'ETC'))
+OF_PAIRS = (
+    *(later(f'L1.{i}', method, BASE, on)
+      for i, (method, on) in enumerate([(m, on) for on in LATER_ON for m in ('S2W', 'W2S')], 1)),
+    later('L2.1', 'S2W', PICKED), later('L2.2', 'S2W', PICKED, 'events'),
+    later('L2.3', PICKED, LAST), later('L2.4', PICKED, LAST, 'events'),
+    later('L3.1', 'S2W', BASE, measure='first', says=FIRST),
+    later('L3.2', 'S2W', BASE, 'events', 'first', says=FIRST))
+
+# %% ../nbs/44d_planned.ipynb #1fb03e2e
+OF_TWKD = (
+    later('W1.1', 'TET + self', 'TET'), later('W1.2', 'TET + ANN', 'TET'), later('W1.3', 'TWKD', 'TET'),
+    later('W2', 'TET + ANN', 'KD'),
+    later('W3', 'TWKD', 'TWKD', measure='first',
+          says='TWKD, trained at T = 4 and tested at one step, leads a training at one step on {on}'
+          )._replace(minus=({'dataset': 'CIFAR10', 'T': '1', 'method': 'TWKD'},)),
+    later('W4', 'TET + self', 'TET + self (all steps)', more=None, says=DIFFERS))
+
+PLANNED = (*PRIMARY, *DIFFER, *EQUAL, *PURPOSE, *PIXEL_TERMS, *PARTS_OF_ENOF,
+           *OF_ETC, *OF_PAIRS, *OF_TWKD)
+assert len({p.id for p in PLANNED}) == len(PLANNED)
 
 # %% ../nbs/44d_planned.ipynb #ee8f36e3
 def filled_exhibits(tiers, runs: dict) -> dict:

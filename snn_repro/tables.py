@@ -43,6 +43,8 @@ MEASURES = dict(
     top1=Measure('top-1 %', lambda r: accuracy(r.outcomes)),
     top5=Measure('top-5 %', lambda r: top_k(r.outcomes, 5)),
     first=Measure('top-1 % after one step', lambda r: prefix_accuracy(r.outcomes)[0]),
+    lost=Measure('points lost by one step alone',
+                 lambda r: accuracy(r.outcomes) - prefix_accuracy(r.outcomes)[0], more=False),
     best=Measure('top-1 %, best test epoch', lambda r: r.history['test'].max()),
     aurc=Measure('AURC × 1000 by max logit', lambda r: aurc(r.outcomes), 1000, more=False),
     aurc_softmax=Measure('AURC × 1000 by max softmax', lambda r: aurc(r.outcomes, 'max_softmax'), 1000, more=False),
