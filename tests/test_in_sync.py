@@ -1,5 +1,5 @@
 "The exported library and the notebooks say the same, the notebooks are clean and have outputs."
-import json, shutil, subprocess, sys
+import json, re, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +33,10 @@ def test_notebook_has_outputs_and_no_error(path):
     outputs = [o for c in cells for o in c['outputs']]
     assert outputs
     assert not [o for o in outputs if o['output_type'] == 'error']
+
+
+@pytest.mark.parametrize('path', notebooks, ids=lambda p: p.stem)
+def test_nothing_in_the_title_is_taken_for_settings(path):
+    "nbdev reads lines such as '- key: value' of the first cell as settings, and shows them nowhere."
+    first = ''.join(json.loads(path.read_text())['cells'][0]['source'])
+    assert first.startswith('# ') and not re.findall(r'^-\s.*:.*\S', first, re.M)
