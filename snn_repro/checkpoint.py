@@ -37,15 +37,20 @@ class NonFinite(UserError):
 
 
 def not_finite(net: torch.nn.Module, opt: torch.optim.Optimizer) -> str:
-    "The first of the tensors that the next step depends on which holds an infinite value or none, in words; empty if all are finite."
+    """The first of the tensors that the next step depends on which is not all finite, in words.
+    It holds an infinite value or none; the text is empty if all are finite."""
     names = {p: n for n, p in net.named_parameters()}
-    kept = {(names[p], k): v for p, state in opt.state.items() for k, v in state.items() if torch.is_tensor(v)}
-    found = {k: v for k, v in ({(n, ''): v for n, v in net.state_dict().items()} | kept).items() if v.is_floating_point()}
-    good = torch.stack([v.isfinite().all().to(next(iter(found.values())).device) for v in found.values()])   # one question to a GPU, not one for each
+    kept = {(names[p], k): v for p, state in opt.state.items()
+            for k, v in state.items() if torch.is_tensor(v)}
+    mine = {(n, ''): v for n, v in net.state_dict().items()}
+    found = {k: v for k, v in (mine | kept).items() if v.is_floating_point()}
+    good = torch.stack([v.isfinite().all().to(next(iter(found.values())).device)
+                        for v in found.values()])   # one question to a GPU, not one for each
     if good.all(): return ''
     (name, state), v = list(found.items())[good.logical_not().nonzero()[0].item()]
     layer, _, tensor = name.rpartition('.')
-    return f'{tensor}{f" ({state} of the optimiser)" if state else ""} of layer {layer or "0"} holds {v[~v.isfinite()][0].item()}'
+    of = f' ({state} of the optimiser)' if state else ''
+    return f'{tensor}{of} of layer {layer or "0"} holds {v[~v.isfinite()][0].item()}'
 
 
 def check_fits(net: torch.nn.Module, opt: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], state: dict):
@@ -119,10 +124,15 @@ class Sums:
 
 
 class Progress:
-    """How far a run on the data with the hash `data` (of their training part: `train`) is: (`epoch`, `sums`, `history`, `seconds`). It starts where the
-    last whole checkpoint in `folder` left it, also where the test part was mended meanwhile, which is said. Process 0 of the team `us` reads and writes, after `still()`, which raises if the folder is no longer ours."""
-    def __init__(self, folder: Path, net: torch.nn.Module, opt, every: float, us, still=lambda: None, data: str = '', train: str = ''):
-        self.folder, self.net, self.opt, self.every, self.us, self.still, self.data, self.train = folder, net, opt, every, us, still, data, train
+    """How far a run on the data with the hash `data` is: (`epoch`, `sums`, `history`, `seconds`).
+    `train` is the hash of their training part. It starts where the last whole checkpoint in
+    `folder` left it, also where the test part was mended meanwhile, which is said. Process 0 of
+    the team `us` reads and writes, after `still()`, which raises if the folder is no longer
+    ours."""
+    def __init__(self, folder: Path, net: torch.nn.Module, opt, every: float, us,
+                 still=lambda: None, data: str = '', train: str = ''):
+        self.folder, self.net, self.opt, self.every = folder, net, opt, every
+        self.us, self.still, self.data, self.train = us, still, data, train
         self.epoch, self.sums, self.history, self.before, self.start = 0, Sums(), [], 0.0, time.perf_counter()
         self.saved, found, self.good = self.start, us.first(lambda: _tidy(folder) or load_checkpoint(folder, lambda *found: check_fits(net, opt, *found))), 'there is no checkpoint yet'
         if found:
@@ -137,15 +147,19 @@ class Progress:
     def seconds(self) -> float: return self.before + time.perf_counter() - self.start
 
     def check_finite(self, steps: int):
-        "Raise `NonFinite` where the net or the optimiser holds what is no finite number. A net may hide it for long: a neuron makes spikes of anything."
+        """Raise `NonFinite` where the net or the optimiser holds what is no finite number.
+        A net may hide it for long: a neuron makes spikes of anything."""
         found = not_finite(self.net, self.opt)
-        if self.us.any(bool(found)): raise NonFinite(f'{found or "a value is not finite"} in epoch {self.epoch}, after step {steps}', self.folder.name, 'lower recipe.lr')
+        if self.us.any(bool(found)):
+            raise NonFinite(f'{found or "a value is not finite"} in epoch {self.epoch}, '
+                            f'after step {steps}', self.folder.name, 'lower recipe.lr')
 
     def tick(self, sums: Sums):
         "Called after each step: a checkpoint, if it is time. Raises `NonFinite`."
         if not self.us.any(time.perf_counter() - self.saved >= self.every): return
         self.check_finite(sums.steps)
-        state = {'epoch': self.epoch, 'history': self.history, 'seconds': self.seconds, 'data': self.data, 'train': self.train, 'parts': list(sums.parts),
+        state = {'epoch': self.epoch, 'history': self.history, 'seconds': self.seconds,
+                 'data': self.data, 'train': self.train, 'parts': list(sums.parts),
                  'sums': {k: getattr(sums, k) for k in ('right', 'seen', 'steps')}}
         tensors = capture(self.net, self.opt) | {f'sums.{k}': v for k, v in sums.parts.items()}
         self.saved = time.perf_counter()
@@ -155,8 +169,11 @@ class Progress:
     def _check_data(self, state: dict):
         if state.get('data', self.data) == self.data: return
         same = bool(self.train) and state.get('train') == self.train
-        check(same, 'the data set is another one than when this run began', str(self.folder), 'restore it, or remove this folder')
-        self.us.first(lambda: print(f'snn-repro: {self.folder}: its test data changed since this run began; it goes on, for the training data are the same', file=sys.stderr))
+        check(same, 'the data set is another one than when this run began', str(self.folder),
+              'restore it, or remove this folder')
+        said = (f'snn-repro: {self.folder}: its test data changed since this run began; '
+                'it goes on, for the training data are the same')
+        self.us.first(lambda: print(said, file=sys.stderr))
 
     def _save(self, tensors: dict, state: dict):
         self.still()

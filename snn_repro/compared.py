@@ -1,6 +1,7 @@
-"""Two sets of runs beside each other, for people: what differs, whether a build looks broken, and where either set was made.
+"""Two sets of runs beside each other, for people.
 
-All of it is read from records; nothing imports torch.
+What differs, whether a build looks broken, and where either set was made. All of it is read from
+records; nothing imports torch.
 """
 from html import escape
 from typing import NamedTuple
@@ -14,7 +15,8 @@ FEW = 6   # lines of one kind in a terminal; the page has them all
 
 
 class Compared(NamedTuple):
-    "The runs `here` against those `there`: their names, what was found, the alarms, and what their surroundings are."
+    """The runs `here` against those `there`: their names, and what was found.
+    Also the alarms, and what their surroundings are."""
     here: str
     there: str
     found: Replication
@@ -26,37 +28,48 @@ def compare_sets(exhibits, tier, here: tuple, there: tuple) -> Compared:
     "Two `(name, runs)` compared, for what both have of `exhibits` in `tier`."
     found = replication(exhibits, tier, here[1], there[1])
     sides = list(zip(*found.pairs)) or [(), ()]
-    made = [f'{side}, {name}: {made_on(runs, records)}.' for side, (name, runs), records in zip(('Here', 'There'), (here, there), sides) if records]
-    return Compared(here[0], there[0], found, alarms(early(found.pairs)), made + other_versions(*sides))
+    made = [f'{side}, {name}: {made_on(runs, records)}.'
+            for side, (name, runs), records in zip(('Here', 'There'), (here, there), sides)
+            if records]
+    made += other_versions(*sides)
+    return Compared(here[0], there[0], found, alarms(early(found.pairs)), made)
 
 
 # Where runs were made
 
 def dates(runs: Runs, records) -> list[str]:
-    "The days on which `records` were made: as they say, or else as the ledger beside a packed folder does; empty text where neither does."
+    """The days on which `records` were made.
+    As they say, or else as the ledger beside a packed folder does; an empty text where neither
+    does."""
     asked = getattr(runs, 'packed', False) and any('date' not in r.env for r in records)
     path = ledger_beside(runs.path) if asked else None
     entered = standing(read(path)) if path and path.exists() else {}
-    return [str(r.env['date']) if 'date' in r.env else getattr(entered.get(run_of(r)), 'date', '') for r in records]
+    return [str(r.env['date']) if 'date' in r.env else getattr(entered.get(run_of(r)), 'date', '')
+            for r in records]
 
 
 def span(days) -> str:
     known = sorted({d for d in days if d})
-    return f'{known[0]} to {known[-1]}' if len(known) > 1 else known[0] if known else 'a day not recorded'
+    if len(known) > 1: return f'{known[0]} to {known[-1]}'
+    return known[0] if known else 'a day not recorded'
 
 
 def distinct(values, most: int = 3) -> str:
     "Distinct values, the most frequent first, and how many more there are."
     values = [str(v) for v in values]
     distinct = sorted(set(values), key=lambda v: (-values.count(v), v))
-    return ', '.join(distinct[:most]) + (f' and {len(distinct) - most} more' if len(distinct) > most else '')
+    more = f' and {len(distinct) - most} more' if len(distinct) > most else ''
+    return ', '.join(distinct[:most]) + more
 
 
 def processor(r) -> str:
-    "The processor of a record, the instructions that torch and oneDNN may use, cores, GPU and device."
+    """The processor of a record, and the instructions that torch and oneDNN may use.
+    Also cores, GPU and device."""
     h = r.env['hardware']
-    instructions = ', '.join(filter(None, (h.get('instructions'), h.get('onednn') and f'oneDNN up to {h["onednn"]}')))
-    words = (h['cpu'] + (f' with {instructions}' if instructions else ''), f'{h["cores"]} cores', h.get('gpu'), r.env['device'])
+    onednn = h.get('onednn') and f'oneDNN up to {h["onednn"]}'
+    instructions = ', '.join(filter(None, (h.get('instructions'), onednn)))
+    words = (h['cpu'] + (f' with {instructions}' if instructions else ''),
+             f'{h["cores"]} cores', h.get('gpu'), r.env['device'])
     return ', '.join(filter(None, words))
 
 
@@ -67,17 +80,21 @@ def commit(r) -> str:
 
 def made_on(runs: Runs, records) -> str:
     "On which processors, with which versions and commits, and when `records` were made."
-    versions = distinct(f'snn-repro {v["snn-repro"]}, torch {v["torch"]}' for r in records for v in [r.env['versions']])
-    return f'{distinct(map(processor, records))}; {versions}; commit {distinct(map(commit, records))}; {span(dates(runs, records))}'
+    versions = distinct(f'snn-repro {v["snn-repro"]}, torch {v["torch"]}'
+                        for r in records for v in [r.env['versions']])
+    return (f'{distinct(map(processor, records))}; {versions}; '
+            f'commit {distinct(map(commit, records))}; {span(dates(runs, records))}')
 
 
 def other_versions(here, there) -> list[str]:
     "A line where the two sets were made with other versions of anything."
     names = dict.fromkeys(k for r in (*here, *there) for k in r.env['versions'])
-    told = [[distinct(r.env['versions'].get(k, 'none') for r in side) for side in (here, there)] for k in names]
+    told = [[distinct(r.env['versions'].get(k, 'none') for r in side) for side in (here, there)]
+            for k in names]
     other = [f'{k} {x} here, {y} there' for k, (x, y) in zip(names, told) if x != y]
     data = sum(x.env.get('data') != y.env.get('data') for x, y in zip(here, there))
-    return ([f'Other versions: {"; ".join(other)}.'] if other else []) + ([f'{plural(data, "run")} saw other data than there.'] if data else [])
+    return [*([f'Other versions: {"; ".join(other)}.'] if other else []),
+            *([f'{plural(data, "run")} saw other data than there.'] if data else [])]
 
 
 # In a terminal, and on the page
@@ -86,9 +103,11 @@ QUIET = 'Early losses: as there, within the tolerances of chapter 44c.'
 
 
 def terminal_lines(c: Compared) -> list[str]:
-    "At most a screen of lines: alarms first; of what there are many only the first, and how many more."
+    """At most a screen of lines: alarms first.
+    Of what there are many only the first, and how many more."""
     said, quiet = told(c.found), [] if c.alarms or not c.found.pairs else [QUIET]
-    return [*first(map(alarm, c.alarms)), *c.made, *(l for lines in said.values() for l in first(lines)), *quiet]
+    return [*first(map(alarm, c.alarms)), *c.made,
+            *(l for lines in said.values() for l in first(lines)), *quiet]
 
 
 def alarm(said: str) -> str: return f'ALARM, this looks like another build: {said}.'
@@ -96,16 +115,26 @@ def alarm(said: str) -> str: return f'ALARM, this looks like another build: {sai
 
 def first(lines) -> list[str]:
     lines = list(lines)
-    return lines if len(lines) <= FEW else [*lines[:FEW - 1], f'… and {len(lines) - FEW + 1} more: see the page']
+    if len(lines) <= FEW: return lines
+    return [*lines[:FEW - 1], f'… and {len(lines) - FEW + 1} more: see the page']
 
 
 def page_section(c: Compared, table) -> str:
     "The HTML of a comparison; `table` turns a DataFrame into HTML."
-    def items(lines, bold=False): return ''.join(f'<li><b>{escape(l)}</b></li>' if bold else f'<li>{escape(l)}</li>' for l in lines)
+    def items(lines, bold=False):
+        mark = '<li><b>{}</b></li>' if bold else '<li>{}</li>'
+        return ''.join(mark.format(escape(l)) for l in lines)
     said, quiet = told(c.found), [] if c.alarms or not c.found.pairs else [QUIET]
-    points = items(map(alarm, c.alarms), bold=True) + ''.join(items(lines, bold=k == 'differs') for k, lines in said.items()) + items(quiet)
+    points = items(map(alarm, c.alarms), bold=True)
+    points += ''.join(items(lines, bold=k == 'differs') for k, lines in said.items())
+    points += items(quiet)
     effects = replication_table(c.found, (c.here, c.there))
-    details = f'<details><summary>{plural(len(effects), "effect")}</summary>{table(effects)}</details>' if len(effects) else ''
-    return (f'<section id="compared"><h2>{escape(c.here)} compared with {escape(c.there)}</h2><ul>{points}</ul>'
+    details = ''
+    if len(effects):
+        details = (f'<details><summary>{plural(len(effects), "effect")}</summary>'
+                   f'{table(effects)}</details>')
+    return (f'<section id="compared"><h2>{escape(c.here)} compared with {escape(c.there)}</h2>'
+            f'<ul>{points}</ul>'
             '<p class="source">Paired by seed. Differs: beyond chance, Holm over all effects. '
-            f"Agrees: the 95 % interval of the difference lies within the claim's gap.</p><ul class=\"source\">{items(c.made)}</ul>{details}</section>")
+            "Agrees: the 95 % interval of the difference lies within the claim's gap.</p>"
+            f'<ul class="source">{items(c.made)}</ul>{details}</section>')

@@ -56,7 +56,8 @@ def _test_pass(e: Experiment, runtime: Runtime) -> float:
 
 
 def timed(e: Experiment, root: Path | None) -> Experiment:
-    "`e`, or where its data are not here, the same on images of chance of their form, if that is known."
+    """`e`, or where its data are not here, the same on images of chance of their form.
+    That is, if their form is known."""
     try: load(e.data, root, e.seed, e.T)
     except UserError:
         if trace(e.data, root) is None and extent(e.data): return replace(e, data=Unseen(of=e.data))
@@ -71,9 +72,11 @@ def share(hours, devices: int) -> float:
 
 
 def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: int = 5, devices: int = 1, changes=(), width: int = 100) -> str:
-    """A page of text: the hours of each kind of run that `exhibits` need in `tier`, with `changes` such as 'recipe.micro_batch=32', and of all that is not
-    finished in the folder `out` on `devices` processors or GPUs like this one. Data sets that are not here are stood in for by images of chance of their form and number.
-    Raises `UserError` before anything is timed if a data set of unknown form or a net cannot be had."""
+    """A page of text: the hours of each kind of run that `exhibits` need in `tier`.
+    `changes` are such as 'recipe.micro_batch=32'. Then the hours of all that is not finished in the
+    folder `out`, on `devices` processors or GPUs like this one. Data sets that are not here are
+    stood in for by images of chance of their form and number. Raises `UserError` before anything
+    is timed if a data set of unknown form or a net cannot be had."""
     runtime = Runtime(root, device)
     check_device(device)
     machine = surroundings(device)['hardware']
@@ -84,15 +87,20 @@ def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: i
     for e in runs: kinds.setdefault(replace(e, seed=0), []).append(e)
     stands_in = {kind: timed(its[0], root) for kind, its in kinds.items()}
     try_out(stands_in.values(), root, out)
-    costs = {kind: cost(stands_in[kind], steps, runtime, out) for kind in tqdm(kinds, unit='kind', leave=False, disable=None)}
+    costs = {kind: cost(stands_in[kind], steps, runtime, out)
+             for kind in tqdm(kinds, unit='kind', leave=False, disable=None)}
     rows = [(called.get(kind) or f'{kind.slug} (teacher)', len(kinds[kind]), kind.recipe.epochs, c.steps, _digits(c.step, 3), _digits(c.seconds/3600))
             for kind, c in costs.items()]
     hours = {e: costs[replace(e, seed=0)].seconds/3600 for e in runs}
     left = [h for e, h in hours.items() if not is_done(Path(out)/e.id)]
-    said = [f'All {len(runs)} runs: {_digits(sum(hours.values()))} hours of {machine.get("gpu") or "one thread of " + machine["cpu"]}.',
+    said = [f'All {len(runs)} runs: {_digits(sum(hours.values()))} hours of '
+            f'{machine.get("gpu") or "one thread of " + machine["cpu"]}.',
             f'To do: {len(left)} of them ({len(runs) - len(left)} are done in {out}), {_digits(sum(left))} hours; {devices} at a time, about {span(3600*share(left, devices))}.']
-    unseen = sorted({type(kind.data).__name__ for kind, e in stands_in.items() if isinstance(e.data, Unseen)})
-    if unseen: said.append(f'Timed on images of chance, since these sets are not in {root}: {", ".join(unseen)}. What it takes to read their files is not counted.')
+    unseen = sorted({type(kind.data).__name__ for kind, e in stands_in.items()
+                     if isinstance(e.data, Unseen)})
+    if unseen:
+        said.append(f'Timed on images of chance, since these sets are not in {root}: '
+                    f'{", ".join(unseen)}. What it takes to read their files is not counted.')
     return '\n\n'.join([table(('run', 'runs', 'epochs', 'steps', 's/step', 'hours'), rows, width), *(wrap(t, width) for t in said)])
 
 

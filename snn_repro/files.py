@@ -42,8 +42,8 @@ def readable(path, remedy: str = 'restore the file, or remove its folder to make
 
 
 def file_size(path, remedy: str = 'restore the file, or remove it') -> int:
-    """The bytes of a file. Raises `UserError` if it is missing, is a folder, a pipe or a device, or is
-    empty."""
+    """The bytes of a file.
+    Raises `UserError` if it is missing, is a folder, a pipe or a device, or is empty."""
     with readable(path, remedy):
         check(Path(path).exists(), 'no such file or directory', str(path), remedy)
         n = os.stat(path).st_size
@@ -59,8 +59,8 @@ def content(v):
 
 
 def whole(v, where: str, remedy: str = '') -> int:
-    """The whole number that stood in a file: digits as text, a number, or an array of one, below 2⁵³.
-    Raises `UserError` with the place, `where`, and with what stood there."""
+    """The whole number that stood in a file: digits as text, a number, or an array of one.
+    It is below 2⁵³. Raises `UserError` with the place, `where`, and with what stood there."""
     one = content(v)
     if isinstance(one, str) and re.fullmatch('[+-]?[0-9]{1,16}', one.strip()): one = int(one)
     if isinstance(one, float) and one.is_integer(): one = int(one)
@@ -195,8 +195,11 @@ def held(folder) -> bool:
 
 def _me() -> dict:
     "Who holds a lock: a process on a host, and the SLURM job it belongs to (how often that one was started again)."
-    job = {'job': os.environ['SLURM_JOB_ID'], 'restarts': count('SLURM_RESTART_COUNT')} if 'SLURM_JOB_ID' in os.environ else {}
-    try: space = os.readlink('/proc/self/ns/pid')   # containers may share a host's name, not its processes
+    job = {}
+    if 'SLURM_JOB_ID' in os.environ:
+        job = {'job': os.environ['SLURM_JOB_ID'], 'restarts': count('SLURM_RESTART_COUNT')}
+    # containers may share a host's name, not its processes
+    try: space = os.readlink('/proc/self/ns/pid')
     except OSError: space = ''
     return {'host': socket.gethostname(), 'space': space, 'pid': os.getpid()} | job
 
@@ -207,9 +210,11 @@ def _holder(path: Path) -> str:
 
 
 def _remove_if_left_behind(path: Path):
-    """Of several processes that see a lock without a holder, one removes it; a lock that another made meanwhile is put back.
-    Silence alone may be a clock that was set: only a lock that gives no sign of life while we watch is removed for it."""
-    if not (path.is_file() and (_gone(path) or _silent(path) and _silent_for(path, 1.5*BEAT))): return
+    """Of several processes that see a lock without a holder, one removes it.
+    A lock that another made meanwhile is put back. Silence alone may be a clock that was set: only
+    a lock that gives no sign of life while we watch is removed for it."""
+    if not path.is_file(): return
+    if not (_gone(path) or _silent(path) and _silent_for(path, 1.5*BEAT)): return
     aside = path.with_name(f'{LOCK}.{socket.gethostname()}.{os.getpid()}{PART}')
     try: os.rename(path, aside)
     except FileNotFoundError: return
@@ -228,7 +233,8 @@ def _gone(path: Path) -> bool:
     me = _me()
     if 'job' in me and holder.get('job') == me['job'] and holder.get('restarts') != me['restarts']: return True
     here = (holder.get('host'), holder.get('space', me['space'])) == (me['host'], me['space'])
-    with suppress(PermissionError, KeyError, TypeError, OverflowError): return here and _ended(holder['pid'])
+    with suppress(PermissionError, KeyError, TypeError, OverflowError):
+        return here and _ended(holder['pid'])
     return False
 
 

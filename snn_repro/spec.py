@@ -52,11 +52,15 @@ def _unfinished(cls) -> bool:
 
 
 def source_of(cls) -> str:
-    """Digits of the source of a class that is not the library's own, else an empty text. Raises `UserError` where it cannot be told, and for a class
-    that bears a library class's name with other source."""
-    if cls.__module__.startswith('snn_repro.') and getattr(sys.modules.get(cls.__module__), cls.__name__, None) is cls: return ''
+    """Digits of the source of a class that is not the library's own, else an empty text.
+    Raises `UserError` where it cannot be told, and for a class that bears a library class's name
+    with other source."""
+    ours = cls.__module__.startswith('snn_repro.')
+    if ours and getattr(sys.modules.get(cls.__module__), cls.__name__, None) is cls: return ''
     from snn_repro import identity   # here: most need no more than the line above
-    check('source' not in cls.__dataclass_fields__, "a setting keeps its class's source under `source`", cls.__name__, 'give that field another name')
+    check('source' not in cls.__dataclass_fields__,
+          "a setting keeps its class's source under `source`", cls.__name__,
+          'give that field another name')
     try: return identity.source_of(cls)
     except identity.NoSource as e: raise UserError(e.what, cls.__name__, e.remedy) from e
 
@@ -80,13 +84,16 @@ class Spec:
     later: typing.ClassVar[tuple] = ()
 
     def to_dict(self) -> dict:
-        "Plain data with the class name under `type`, and its `source` if it is not the library's; `from_dict` reads it back. Raises `UserError` as `source_of` does."
-        return _kind(self) | {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        """Plain data with the class name under `type`, and its `source` if not the library's.
+        `from_dict` reads it back. Raises `UserError` as `source_of` does."""
+        return _kind(self) | {f.name: _plain(getattr(self, f.name))
+                              for f in dataclasses.fields(self)}
 
     @classmethod
     def from_dict(cls, d: dict, where: str = ''):
-        """The spec that `to_dict` wrote. Raises `UserError` for an unknown type or field, a missing field, a value of the wrong kind,
-        and where the class here has another source."""
+        """The spec that `to_dict` wrote.
+        Raises `UserError` for an unknown type or field, a missing field, a value of the wrong
+        kind, and where the class here has another source."""
         where = where or cls.__name__
         check(isinstance(d, dict), f'expected a setting with a "type", found {shown(d)}', where)
         family = _family(cls)
@@ -96,10 +103,13 @@ class Spec:
         kind = family[name]
         fields = {f.name: f for f in dataclasses.fields(kind)}
         for k in d:
-            check(k in fields or k in ('type', 'source'), f'unknown key {shown(k)}', where, f'{name} has: ' + ', '.join(fields))
+            check(k in fields or k in ('type', 'source'), f'unknown key {shown(k)}', where,
+                  f'{name} has: ' + ', '.join(fields))
         for k, f in fields.items():
             check(k in d or f.default is not dataclasses.MISSING, f'missing key {k!r}', where, f'{name} needs it')
-        check('source' not in d or d['source'] == source_of(kind), f'the source of {name} is another here than where this was written', where, 'restore it, or start a run of its own')
+        check('source' not in d or d['source'] == source_of(kind),
+              f'the source of {name} is another here than where this was written', where,
+              'restore it, or start a run of its own')
         hints = _hints(kind)
         values = {k: _value(v, hints[k], f'{where}.{k}') for k, v in d.items() if k in fields}
         try: return kind(**values)
@@ -123,11 +133,14 @@ def ten_digits(said: dict) -> str:
 
 
 def _named(v):
-    "What the key hashes: `to_dict` without the library's later fields that stand at their default. 2 and 2.0 are one value of a float field."
+    """What the key hashes: `to_dict` without later fields of the library at their default.
+    2 and 2.0 are one value of a float field."""
     if not isinstance(v, Spec): return [_named(o) for o in v] if isinstance(v, tuple) else v
     said, hints = _kind(v), _hints(type(v))
-    values = {f.name: _value(getattr(v, f.name), hints[f.name], f'{said["type"]}.{f.name}') for f in dataclasses.fields(v)}
-    left_out = {f.name for f in dataclasses.fields(v) if f.name in v.later and values[f.name] == f.default and 'source' not in said}
+    values = {f.name: _value(getattr(v, f.name), hints[f.name], f'{said["type"]}.{f.name}')
+              for f in dataclasses.fields(v)}
+    left_out = {f.name for f in dataclasses.fields(v)
+                if f.name in v.later and values[f.name] == f.default and 'source' not in said}
     return said | {k: _named(o) for k, o in values.items() if k not in left_out}
 
 
@@ -150,7 +163,8 @@ def _value(v, hint, where: str):
         item = lambda i: args[0] if args[-1] is ... else args[i]
         check(args[-1] is ... or len(v) == len(args), f'expected {len(args)} values, found {len(v)}', where)
         return tuple(_value(o, item(i), f'{where}.{i}') for i, o in enumerate(v))
-    if isinstance(hint, type) and issubclass(hint, Spec): return v if isinstance(v, hint) else hint.from_dict(v, where)
+    if isinstance(hint, type) and issubclass(hint, Spec):
+        return v if isinstance(v, hint) else hint.from_dict(v, where)
     if hint is float and type(v) is int and abs(v) < 2**1000: v = float(v)
     check(type(v) is hint, f'expected {hint.__name__}, found {shown(v)}', where)
     check(hint is not float or math.isfinite(v), f'{v} is not possible', where, 'give a finite number')
@@ -168,7 +182,8 @@ def edit(spec: Spec, path: str, value):
             p = int(p)
         else:
             check(isinstance(node, dict) and p in node, f'unknown key {shown(p)}', here,
-                  'keys: ' + ', '.join(k for k in node if k not in ('type', 'source')) if isinstance(node, dict) else 'it has no keys')
+                  'keys: ' + ', '.join(k for k in node if k not in ('type', 'source'))
+                  if isinstance(node, dict) else 'it has no keys')
         if i == len(parents): node[p] = value
         else: node = node[p]
     return type(spec).from_dict(d)

@@ -19,7 +19,8 @@ from snn_repro.spec import UserError, check, shown
 from snn_repro.watch import table, wrap
 
 EXACT = 1e-12   # another processor may take a sum in another order, and no more
-BENCH = {'hardware': dict, 'versions': dict, 'threads': int, 'device': str, 'date': str, 'rows': list}
+BENCH = {'hardware': dict, 'versions': dict, 'threads': int, 'device': str, 'date': str,
+         'rows': list}
 ROW = {'id': str, 'against': str, 'ratio': float, 'low': float, 'high': float, 'ours': float, 'theirs': float, 'unit': str, 'repeats': int, 'note': str}
 SPRINT = {'goal': float, 'n': int, 'holds': bool, 'top1': {'mean': float}, 'seconds': {'mean': float}, 'hardware': dict, 'versions': dict, 'threads': int, 'device': str, 'runs': list}
 LAP = {'id': str, 'seed': int, 'top1': float, 'seconds': float}
@@ -101,7 +102,9 @@ def _look(l: Looked, ids: set):
         file = l.path/RECORDS if l.packed else l.path/r.id/'config.json'
         try:
             with readable(file):
-                for what in chain(_name(r), _history(r), _teacher(r, ids), _outcomes(l, r), _weights(l, r)): l.tell(l.path/r.id, what)
+                for what in chain(_name(r), _history(r), _teacher(r, ids), _outcomes(l, r),
+                                  _weights(l, r)):
+                    l.tell(l.path/r.id, what)
                 sound.append((r, json.dumps([r.config['data'], r.config.get('T'), r.seed])))
         except UserError as e: l.tell(l.path/r.id, e.what)
     _pairs(l, sound)
@@ -162,7 +165,8 @@ def _weights(l: Looked, r):
     from safetensors import safe_open
     with readable(file), safe_open(file, 'numpy') as f:
         for k in f.keys():
-            if not isfinite(f.get_tensor(k)).all(): yield f'its weights are not all finite: {shown(k)}'
+            if not isfinite(f.get_tensor(k)).all():
+                yield f'its weights are not all finite: {shown(k)}'
 
 
 def _answers(o, T):
@@ -175,15 +179,18 @@ def _answers(o, T):
 
 
 def _orders(o, right):
-    "In condensed outcomes: either order has as many wrong answers as there are, and the bins' mean confidence is one."
+    """In condensed outcomes, either order has as many wrong answers as there are.
+    And the bins' mean confidence is one."""
     for k in ORDERS:
-        if (n := int(ordered(o, k)[0].sum())) != (m := int((~right).sum())): yield f'{k} has {n} wrong answers, the images {m}'
+        if (n := int(ordered(o, k)[0].sum())) != (m := int((~right).sum())):
+            yield f'{k} has {n} wrong answers, the images {m}'
     sure = (o['calibration'].sum() + right.sum())/len(right)
     if not 0 < sure <= 1 + 1e-6: yield f'the mean confidence would be {sure:.3g}'
 
 
 def _scores(o, shared):
-    "Where a label of a higher rank is the answer, it shares its place, and so the softmax; and `sure` is the softmax."
+    """Where a label of a higher rank is the answer, it shares its place, and so the softmax.
+    And `sure` is the softmax."""
     apart = shared & (o['max_softmax']*(o['rank'] + 1.) > 1 + 1e-6)
     if n := int(apart.sum()): yield f'rank and answer do not fit on {n} images'
     if n := int(((o['max_softmax'] <= 0) | (o['max_softmax'] > 1 + 1e-6)).sum()): yield f'max_softmax is no probability on {n} images'
@@ -233,7 +240,8 @@ def _timings(file: Path) -> Looked:
         found = read_json(file)
         sprint = isinstance(found, dict) and 'goal' in found
         check_kinds(found, SPRINT if sprint else BENCH, str(file))
-        check(isinstance(found.get('commit'), (str, type(None))), f'the commit is {shown(found.get("commit"))}', str(file))
+        check(isinstance(found.get('commit'), (str, type(None))),
+              f'the commit is {shown(found.get("commit"))}', str(file))
         for n, row in enumerate(found['runs' if sprint else 'rows']): check_kinds(row, LAP if sprint else ROW, f'{file}, row {n}')
         if sprint: _check_sprint(found, str(file))
     except UserError as e: l.tell(e.where, e.what)
