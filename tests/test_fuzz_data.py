@@ -1,5 +1,6 @@
-"""Mangled folders of data: a value or one line; never another exception, a hang, or an image under another label. What a look
-let pass can be read. A few hundred examples; with SNN_REPRO_RELEASE thousands."""
+"""Mangled folders of data: a value or one line.
+Never another exception, a hang, or an image under another label. What a look let pass can be read.
+A few hundred examples; with SNN_REPRO_RELEASE thousands."""
 import io, os, shutil, signal, struct
 from pathlib import Path
 
@@ -26,7 +27,8 @@ pytestmark = [pytest.mark.release, pytest.mark.filterwarnings('ignore')]
 
 def picture(kind: str, seed: int = 0) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 12, 3), np.uint8)).save(out, kind)
+    pixels = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), np.uint8)
+    Image.fromarray(pixels).save(out, kind)
     return out.getvalue()
 
 
@@ -37,7 +39,8 @@ def mat(**values) -> bytes:
 
 
 def told(home: Path, do):
-    "What `do` gives, or None where it raises a `UserError` of one line; within ten seconds, and no file is written."
+    """What `do` gives, or None where it raises a `UserError` of one line.
+    Within ten seconds, and no file is written."""
     before = {p: os.lstat(p).st_mtime_ns for p in home.rglob('*')}
     signal.signal(signal.SIGALRM, hang)
     signal.alarm(10)
@@ -71,18 +74,23 @@ def lay_out(home: Path, files: dict) -> Path:
     return home
 
 
-TREE = {f'{part}/{c}/{i}.{kind}': picture(kind.replace('jpg', 'jpeg'), 9 * k + i) for part in ('train', 'test') for k, c in enumerate(('ant', 'bee', 'cat'))
+TREE = {f'{part}/{c}/{i}.{kind}': picture(kind.replace('jpg', 'jpeg'), 9 * k + i)
+        for part in ('train', 'test') for k, c in enumerate(('ant', 'bee', 'cat'))
         for i, kind in enumerate(('jpg', 'png', 'bmp'))}
-STRAY = ['train/@eaDir/ant/0.jpg', 'train/ant/@eaDir/0.jpg', 'test/.DS_Store', 'train/bee/._0.jpg', 'train/bee/x.gif', 'test/cat/x.jfif', 'train/x.jpg', 'val/ant/0.jpg',
-         'train/café/0.jpg', 'test/cafe\u0301/0.jpg', 'train/cat/deep/er/0.jpg', 'train/dog/0.avif', 'train/a\nb/0.png', 'test/ant/Thumbs.db']
+STRAY = ['train/@eaDir/ant/0.jpg', 'train/ant/@eaDir/0.jpg', 'test/.DS_Store', 'train/bee/._0.jpg',
+         'train/bee/x.gif', 'test/cat/x.jfif', 'train/x.jpg', 'val/ant/0.jpg', 'train/café/0.jpg',
+         'test/cafe\u0301/0.jpg', 'train/cat/deep/er/0.jpg', 'train/dog/0.avif',
+         'train/a\nb/0.png', 'test/ant/Thumbs.db']
 
 
 @st.composite
 def mangled_tree(draw):
     files = dict(TREE)
     for name in draw(st.lists(st.sampled_from(sorted(files)), max_size=3, unique=True)):
-        files[name] = draw(often(broken(files[name]), st.sampled_from([*SPECIAL, 'loop', 'itself', b'', b'text']), st.sampled_from([*TREE.values()])))
-    for name in draw(st.lists(st.sampled_from(STRAY), max_size=2, unique=True)): files[name] = draw(st.sampled_from([picture('jpeg'), b'', 'fifo', 'folder', 'loop']))
+        other = st.sampled_from([*SPECIAL, 'loop', 'itself', b'', b'text'])
+        files[name] = draw(often(broken(files[name]), other, st.sampled_from([*TREE.values()])))
+    for name in draw(st.lists(st.sampled_from(STRAY), max_size=2, unique=True)):
+        files[name] = draw(st.sampled_from([picture('jpeg'), b'', 'fifo', 'folder', 'loop']))
     return files
 
 
@@ -95,13 +103,18 @@ def test_a_folder_is_read_or_refused(tmp_path, files):
         look_once(split)
         for source in (split.train, split.test):
             x, y = source.batch(torch.arange(len(source)))   # what the look let pass can be read
-            assert [split.classes[k] for k in y] == [n.split('/')[1] for n in source.names] and len(x) == len(source)
+            assert [split.classes[k] for k in y] == [n.split('/')[1] for n in source.names]
+            assert len(x) == len(source)
         return split
     split = told(home, read)
     if split:
         names = {*split.train.names, *split.test.names}
         assert not [n for n in names if '@eaDir' in n or '/.' in n or not (home/n).is_file()]
         assert {n for n in TREE if (home/n).is_file()} <= names
+
+
+ODD_CELLS = ['', 'x', 'nan', '2.5', '-1', '0', '3', '1e3', '9' * 30, '١', '²', '../x', 'a\tb', '\0',
+             '1 1']
 
 
 @st.composite
@@ -112,29 +125,40 @@ def mangled_text(draw, content: str):
     for _ in range(draw(st.integers(1, 2))):
         i = draw(st.integers(0, len(lines) - 1))
         cells = lines[i].split(' ')
-        cells[draw(st.integers(0, len(cells) - 1))] = draw(st.sampled_from(['', 'x', 'nan', '2.5', '-1', '0', '3', '1e3', '9' * 30, '١', '²', '../x', 'a\tb', '\0', '1 1']))
-        lines[i] = draw(st.sampled_from([' '.join(cells), ' '.join(cells), lines[draw(st.integers(0, len(lines) - 1))], '']))
+        cells[draw(st.integers(0, len(cells) - 1))] = draw(st.sampled_from(ODD_CELLS))
+        line, another = ' '.join(cells), lines[draw(st.integers(0, len(lines) - 1))]
+        lines[i] = draw(st.sampled_from([line, line, another, '']))
     return '\n'.join(lines).encode()
 
 
-CUB = {'images.txt': '1 a/1.jpg\n2 a/2.jpg\n3 b/3.jpg', 'image_class_labels.txt': '1 1\n2 1\n3 2', 'train_test_split.txt': '1 1\n2 0\n3 1', 'classes.txt': '1 a\n2 b'}
+CUB = {'images.txt': '1 a/1.jpg\n2 a/2.jpg\n3 b/3.jpg',
+       'image_class_labels.txt': '1 1\n2 1\n3 2', 'train_test_split.txt': '1 1\n2 0\n3 1',
+       'classes.txt': '1 a\n2 b'}
 
 
 @fuzz(1200)
 @given(data=st.data())
 def test_lists_of_text_are_read_or_refused(tmp_path, data):
     files = {n: c.encode() for n, c in CUB.items()}
-    for name in data.draw(st.lists(st.sampled_from(sorted(CUB)), min_size=1, max_size=2, unique=True)):
+    names = st.lists(st.sampled_from(sorted(CUB)), min_size=1, max_size=2, unique=True)
+    for name in data.draw(names):
         files[name] = data.draw(often(mangled_text(CUB[name]), st.sampled_from(SPECIAL)))
     home = lay_out(tmp_path/'cub', files)
     parts = told(home, lambda: read_cub(home, 'fetch it again'))
     if parts:
-        assert len(parts.train[0]) == len(parts.train[1]) and all(type(k) is int and 0 <= k < len(parts.classes) for k in parts.train[1] + parts.test[1])
-        if all(files[n] == CUB[n].encode() for n in CUB if n != 'images.txt'): assert parts.train[1] == [0, 1] and parts.test[1] == [0]
+        answers = parts.train[1] + parts.test[1]
+        assert len(parts.train[0]) == len(parts.train[1])
+        assert all(type(k) is int and 0 <= k < len(parts.classes) for k in answers)
+        if all(files[n] == CUB[n].encode() for n in CUB if n != 'images.txt'):
+            assert parts.train[1] == [0, 1] and parts.test[1] == [0]
 
 
-labels = st.one_of(st.sampled_from([1, 2, 0, -1, 3, 2.5, np.nan, np.inf, 1j, True, '2', 'x', '', np.zeros(0), np.zeros((0, 0)), np.ones((2, 2)), np.array([[2]]), np.uint64(2**64 - 1), 1e300]),
-                   st.floats(), st.integers(-2**31, 2**31))
+labels = st.one_of(
+    st.sampled_from([1, 2, 0, -1, 3, 2.5, np.nan, np.inf, 1j, True, '2', 'x', '', np.zeros(0),
+                     np.zeros((0, 0)), np.ones((2, 2)), np.array([[2]]), np.uint64(2**64 - 1),
+                     1e300]),
+    st.floats(), st.integers(-2**31, 2**31))
+odd_names = st.sampled_from(['a', '', 'a/b', 'a\0b', 7, np.zeros(0), np.nan])
 
 
 def in_cells(values) -> np.ndarray:
@@ -147,23 +171,32 @@ def in_cells(values) -> np.ndarray:
 @given(data=st.data())
 def test_lists_of_matlab_are_read_or_refused(tmp_path, data):
     odd = data.draw(st.lists(labels, min_size=2, max_size=3))
-    names = data.draw(often(st.just([f'n{i}-Pug/{i}.jpg' for i in range(len(odd))]), st.lists(st.sampled_from(['a', '', 'a/b', 'a\0b', 7, np.zeros(0), np.nan]), min_size=2, max_size=3)))
+    names = data.draw(often(st.just([f'n{i}-Pug/{i}.jpg' for i in range(len(odd))]),
+                            st.lists(odd_names, min_size=2, max_size=3)))
     rows = np.zeros(min(len(odd), len(names)), [('class', object), ('fname', object)])
     for row, k, n in zip(rows, odd, names): row['class'], row['fname'] = k, n
-    contents = {'train_list.mat': {'file_list': in_cells(names), 'labels': in_cells(odd)}, 'test_list.mat': {'file_list': in_cells(['a/b.jpg']), 'labels': in_cells([1])},
-                'devkit/cars_train_annos.mat': {'annotations': rows}, 'devkit/cars_meta.mat': {'class_names': in_cells(['a', 'b'])}, 'cars_test_annos_withlabels.mat': {'annotations': rows}}
+    contents = {'train_list.mat': {'file_list': in_cells(names), 'labels': in_cells(odd)},
+                'test_list.mat': {'file_list': in_cells(['a/b.jpg']), 'labels': in_cells([1])},
+                'devkit/cars_train_annos.mat': {'annotations': rows},
+                'devkit/cars_meta.mat': {'class_names': in_cells(['a', 'b'])},
+                'cars_test_annos_withlabels.mat': {'annotations': rows}}
     files = {n: mat(**c) for n, c in contents.items()}
-    broken_ones = data.draw(often(st.just([]), st.lists(st.sampled_from(sorted(files)), max_size=2, unique=True)))
-    for name in broken_ones: files[name] = data.draw(often(broken(files[name]), st.sampled_from(SPECIAL)))
+    some = st.lists(st.sampled_from(sorted(files)), max_size=2, unique=True)
+    broken_ones = data.draw(often(st.just([]), some))
+    for name in broken_ones:
+        files[name] = data.draw(often(broken(files[name]), st.sampled_from(SPECIAL)))
     home = lay_out(tmp_path/'mat', files)
     for read in (read_dogs, read_cars):
         parts = told(home, lambda: read(home, 'fetch it again'))
         if parts and not broken_ones:
             def one(v): return int(np.asarray(v).ravel()[0]) if not isinstance(v, str) else int(v)
-            assert parts.train[1] == [one(v) - 1 for v in odd[:len(parts.train[1])]]   # no label was rounded or moved
+            # no label was rounded or moved
+            assert parts.train[1] == [one(v) - 1 for v in odd[:len(parts.train[1])]]
 
 
-ARRAYS = {'x_train': np.arange(96, dtype=np.uint8).reshape(6, 4, 4), 'y_train': np.arange(6) % 2, 'x_test': np.zeros((2, 4, 4), np.uint8), 'y_test': np.arange(2), 'classes': np.array(['a', 'b'])}
+ARRAYS = {'x_train': np.arange(96, dtype=np.uint8).reshape(6, 4, 4), 'y_train': np.arange(6) % 2,
+          'x_test': np.zeros((2, 4, 4), np.uint8), 'y_test': np.arange(2),
+          'classes': np.array(['a', 'b'])}
 
 
 @fuzz(1200)
@@ -173,40 +206,56 @@ def test_arrays_are_read_or_refused(tmp_path, monkeypatch, data):
     content = data.draw(often(npz_file(zipped(ARRAYS), ARRAYS), st.sampled_from(SPECIAL)))
     home = lay_out(tmp_path/'npz', {'images.npz': content})
     split = told(home, lambda: Npz().load(home, 0, 1))
-    if split: assert len(split.train) and split.train.x.dtype == torch.uint8 and int(split.train.y.max()) < len(split.classes)
+    if split:
+        assert len(split.train) and split.train.x.dtype == torch.uint8
+        assert int(split.train.y.max()) < len(split.classes)
 
 
 def events(seed: int, n: int = 40) -> dict:
     rng = np.random.default_rng(seed)
-    return {'t': np.sort(rng.integers(0, 300_000, n)), 'x': rng.integers(0, 34, n), 'y': rng.integers(0, 34, n), 'p': rng.integers(0, 2, n)}
+    return {'t': np.sort(rng.integers(0, 300_000, n)), 'x': rng.integers(0, 34, n),
+            'y': rng.integers(0, 34, n), 'p': rng.integers(0, 2, n)}
 
 
-def as_bin(e: dict) -> bytes: return np.stack([e['x'], e['y'], e['p'] << 7 | e['t'] >> 16, e['t'] >> 8 & 255, e['t'] & 255], 1).astype(np.uint8).tobytes()
+def as_bin(e: dict) -> bytes:
+    columns = [e['x'], e['y'], e['p'] << 7 | e['t'] >> 16, e['t'] >> 8 & 255, e['t'] & 255]
+    return np.stack(columns, 1).astype(np.uint8).tobytes()
 def as_aedat(e: dict) -> bytes:
-    return b'#!AER-DAT2.0\r\n# x\r\n' + b''.join(struct.pack('>II', (127 - y) << 1 | (127 - x) << 8 | (1 - p), t) for t, x, y, p in zip(*(e[k].tolist() for k in 'txyp')))
+    return b'#!AER-DAT2.0\r\n# x\r\n' + b''.join(
+        struct.pack('>II', (127 - y) << 1 | (127 - x) << 8 | (1 - p), t)
+        for t, x, y, p in zip(*(e[k].tolist() for k in 'txyp')))
 
 
 @fuzz(1200)
 @given(data=st.data())
 def test_a_recording_is_read_or_refused(tmp_path, data):
-    make, read, sensor, bits = data.draw(st.sampled_from([(as_bin, read_bin, (34, 34), 23), (as_aedat, read_aedat, (128, 128), 32)]))
-    e, shift = events(data.draw(st.integers(0, 3))), data.draw(st.sampled_from([0, 0, 2**bits - 100_000]))
+    kinds = [(as_bin, read_bin, (34, 34), 23), (as_aedat, read_aedat, (128, 128), 32)]
+    make, read, sensor, bits = data.draw(st.sampled_from(kinds))
+    e = events(data.draw(st.integers(0, 3)))
+    shift = data.draw(st.sampled_from([0, 0, 2**bits - 100_000]))
     on = e | {'t': e['t'] + shift}
     content = make(on | {'t': on['t'] % 2**bits})
     changed = data.draw(often(st.just(content), broken(content), st.sampled_from(SPECIAL)))
     home = lay_out(tmp_path/'events', {'a': changed})
-    T, split_by, reorder = data.draw(st.integers(1, 5)), data.draw(st.sampled_from(['time', 'number', 'official'])), data.draw(st.booleans())
+    T = data.draw(st.integers(1, 5))
+    split_by = data.draw(st.sampled_from(['time', 'number', 'official']))
+    reorder = data.draw(st.booleans())
     def clip():
         found = check_events(read(home/'a'), sensor, str(home/'a'), reorder)
         assert (np.diff(found['t']) >= 0).all()
         return found, frames(found, T, sensor, split_by, str(home/'a'))
     read_ = told(home, clip)
     if changed == content: assert read_ and all(np.array_equal(read_[0][k], on[k]) for k in 'txyp')
-    if read_: assert 0 <= read_[1].sum() <= len(read_[0]['t']) and (split_by == 'official' or read_[1].sum() == len(read_[0]['t']))
+    if read_:
+        there, counted = len(read_[0]['t']), read_[1].sum()
+        assert 0 <= counted <= there and (split_by == 'official' or counted == there)
 
 
-NMNIST_FILES = {f'N-MNIST/{part}/{c}/{i}.bin': as_bin(events(10 * c + i)) for part in ('Train', 'Test') for c in range(10) for i in range(2)}
-SOME = ['N-MNIST/Train/0/0.bin', 'N-MNIST/Test/9/1.bin', 'N-MNIST/Train/5/1.bin', 'N-MNIST/Train/@eaDir/0.bin', 'N-MNIST/Train/3/a\tb.bin', 'N-MNIST/Train/3/²1.bin', 'N-MNIST/Train/3/' + '9' * 200 + '.bin']
+NMNIST_FILES = {f'N-MNIST/{part}/{c}/{i}.bin': as_bin(events(10 * c + i))
+                for part in ('Train', 'Test') for c in range(10) for i in range(2)}
+SOME = ['N-MNIST/Train/0/0.bin', 'N-MNIST/Test/9/1.bin', 'N-MNIST/Train/5/1.bin',
+        'N-MNIST/Train/@eaDir/0.bin', 'N-MNIST/Train/3/a\tb.bin', 'N-MNIST/Train/3/²1.bin',
+        'N-MNIST/Train/3/' + '9' * 200 + '.bin']
 
 
 @fuzz(400)
@@ -214,18 +263,21 @@ SOME = ['N-MNIST/Train/0/0.bin', 'N-MNIST/Test/9/1.bin', 'N-MNIST/Train/5/1.bin'
 def test_a_folder_of_recordings_is_read_or_refused(tmp_path, data):
     files = dict(NMNIST_FILES)
     for name in data.draw(st.lists(st.sampled_from(SOME), min_size=1, max_size=2, unique=True)):
-        files[name] = data.draw(often(broken(as_bin(events(0))), st.sampled_from([*SPECIAL, b'', as_bin(events(9))])))
+        other = st.sampled_from([*SPECIAL, b'', as_bin(events(9))])
+        files[name] = data.draw(often(broken(as_bin(events(0))), other))
     home = lay_out(tmp_path/'data', files)
     split = told(home, lambda: NMNIST(size=8).load(home, 0, 2))
     if split:
         for source in (split.train, split.test):
-            assert len(source) and all(n.split('/')[1] == split.classes[k] for n, k in zip(source.names, source.y))
+            assert len(source)
+            assert all(n.split('/')[1] == split.classes[k] for n, k in zip(source.names, source.y))
 
 
 def test_the_mangled_folders_were_honest_once(tmp_path):
     split = Folder(size=8).load(lay_out(tmp_path/'images', TREE).parent, 0, 1)
     look_once(split)
     assert isinstance(split.train, Files) and len(split.train) == 9
-    assert read_cub(lay_out(tmp_path/'cub', {n: c.encode() for n, c in CUB.items()}), '').train == (['images/a/1.jpg', 'images/b/3.jpg'], [0, 1])
+    cub = lay_out(tmp_path/'cub', {n: c.encode() for n, c in CUB.items()})
+    assert read_cub(cub, '').train == (['images/a/1.jpg', 'images/b/3.jpg'], [0, 1])
     assert len(NMNIST(size=8).load(lay_out(tmp_path/'data', NMNIST_FILES), 0, 2).train) == 20
     assert len(Npz().load(lay_out(tmp_path/'npz', {'images.npz': zipped(ARRAYS)}), 0, 1).train) == 6

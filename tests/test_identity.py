@@ -1,4 +1,5 @@
-"What a run stands for: the source of a class that is not the library's is part of its key; the library's own ids stay."
+"""What a run stands for: the source of a class that is not the library's is part of its key.
+The library's own ids stay."""
 import importlib, json, pickle, sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,8 @@ E = asked(NAME, find_tier('mini'))[1]
 class Louder(CE):
     "A term of one's own, in a file: this one."
     times: float = 100.
-    def __call__(self, *a, **k): return {n: self.times*v for n, v in super().__call__(*a, **k).items()}
+    def __call__(self, *a, **k):
+        return {n: self.times*v for n, v in super().__call__(*a, **k).items()}
 
 
 OWN = replace(E, objective=(Louder(),))
@@ -46,17 +48,20 @@ def test_the_ids_of_all_planned_runs_stay():
 def test_a_class_of_ones_own_has_its_source_beside_its_type():
     d = json.loads(OWN.to_json())
     assert d['objective'][0]['source'] == source_of(Louder) and len(source_of(Louder)) == 10
-    assert Experiment.from_dict(d) == OWN and Experiment.from_dict(d).id == OWN.id and key_of(d) == OWN.key
+    again = Experiment.from_dict(d)
+    assert again == OWN and again.id == OWN.id and key_of(d) == OWN.key
     assert edits(OWN, ['objective.0.times=2']).objective[0].times == 2.
 
 
 def test_what_was_written_with_other_source_is_refused():
     d = json.loads(OWN.to_json())
     d['objective'][0]['source'] = '0'*10
-    with pytest.raises(UserError, match='the source of Louder is another here'): Experiment.from_dict(d)
+    with pytest.raises(UserError, match='the source of Louder is another here'):
+        Experiment.from_dict(d)
     d = json.loads(E.to_json())
     d['objective'][0]['source'] = '0'*10
-    with pytest.raises(UserError, match='the source of TKS is another here'): Experiment.from_dict(d)
+    with pytest.raises(UserError, match='the source of TKS is another here'):
+        Experiment.from_dict(d)
 
 
 MINE = '''
@@ -66,7 +71,8 @@ import near, parts.deep
 from snn_repro.objectives import CE
 @dataclass(frozen=True, kw_only=True)
 class Mine(CE):
-    def __call__(self, *a, **k): return {n: near.scale(v) for n, v in super().__call__(*a, **k).items()}
+    def __call__(self, *a, **k):
+        return {n: near.scale(v) for n, v in super().__call__(*a, **k).items()}
 '''
 
 
@@ -74,7 +80,9 @@ class Mine(CE):
 def folder(tmp_path, monkeypatch):
     "`digits()`: of the class `Mine` of a module in this folder, read anew; and the folder."
     (tmp_path/'parts').mkdir()
-    files = {'mine.py': MINE, 'near.py': 'import further\ndef scale(v): return further.factor*v\n', 'further.py': 'factor = 1\n', 'parts/__init__.py': '', 'parts/deep.py': '', 'aside.py': ''}
+    files = {'mine.py': MINE, 'near.py': 'import further\ndef scale(v): return further.factor*v\n',
+             'further.py': 'factor = 1\n', 'parts/__init__.py': '', 'parts/deep.py': '',
+             'aside.py': ''}
     for name, text in files.items(): (tmp_path/name).write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
     def digits():
@@ -85,7 +93,9 @@ def folder(tmp_path, monkeypatch):
     for m in ('mine', 'near', 'further', 'parts', 'parts.deep'): sys.modules.pop(m, None)
 
 
-@pytest.mark.parametrize('name, matters', [('mine.py', True), ('near.py', True), ('further.py', True), ('parts/__init__.py', True), ('parts/deep.py', True), ('aside.py', False)])
+@pytest.mark.parametrize('name, matters', [
+    ('mine.py', True), ('near.py', True), ('further.py', True), ('parts/__init__.py', True),
+    ('parts/deep.py', True), ('aside.py', False)])
 def test_the_file_counts_and_what_it_imports_from_its_folder(folder, name, matters):
     digits, home = folder
     before = digits()
@@ -117,7 +127,9 @@ def notebook(monkeypatch):
     def cell(text):
         shell.run_cell(text, store_history=True).raise_error()
         return shell.user_ns
-    cell('from dataclasses import dataclass\nimport torch\nfrom snn_repro.objectives import CE, Objective\nfrom snn_repro.spec import check, source_of')
+    cell('from dataclasses import dataclass\nimport torch\n'
+         'from snn_repro.objectives import CE, Objective\n'
+         'from snn_repro.spec import check, source_of')
     return cell
 
 
@@ -125,7 +137,8 @@ TERM = '''
 @dataclass(frozen=True, kw_only=True)
 class Term(CE):
     weight: float = 1.
-    def __call__(self, *a, **k): return {n: louder(self.weight*v) for n, v in super().__call__(*a, **k).items()}
+    def __call__(self, *a, **k):
+        return {n: louder(self.weight*v) for n, v in super().__call__(*a, **k).items()}
 '''
 
 
@@ -136,8 +149,10 @@ def test_in_a_notebook_the_class_counts_and_what_it_refers_to(notebook):
     by = 'def louder(v): return factor*v'
     first = digits('factor = 1', by, TERM)
     assert digits(TERM) == first == digits('aside = 3', TERM) == digits('# said beside\n' + TERM)
-    assert len({first, digits('factor = 2', TERM), digits('factor = 1', by + ' + 1', TERM), digits(by, TERM.replace('weight*v', 'weight*v*100')),
-                digits('factor = torch.ones(3)', by, TERM), digits('factor = torch.zeros(3)', TERM)}) == 6
+    others = [digits('factor = 2', TERM), digits('factor = 1', by + ' + 1', TERM),
+              digits(by, TERM.replace('weight*v', 'weight*v*100')),
+              digits('factor = torch.ones(3)', by, TERM), digits('factor = torch.zeros(3)', TERM)]
+    assert len({first, *others}) == 6
     assert digits('factor = iter([])', TERM) == digits('factor = iter([])', TERM)
 
 
@@ -157,38 +172,48 @@ def test_it_travels_with_the_class_to_another_process(notebook):
 
 def test_what_has_no_source_is_refused_in_one_line():
     said = {}
-    exec('from dataclasses import dataclass\nfrom snn_repro.objectives import CE\n@dataclass(frozen=True, kw_only=True)\nclass Nowhere(CE):\n    def __call__(self, *a): return {}\n', said)
+    exec('from dataclasses import dataclass\nfrom snn_repro.objectives import CE\n'
+         '@dataclass(frozen=True, kw_only=True)\n'
+         'class Nowhere(CE):\n    def __call__(self, *a): return {}\n', said)
     said['Nowhere'].__module__ = '__main__'
-    with pytest.raises(UserError, match='Nowhere: the source of this class cannot be found.*in a file or in a cell'): replace(E, objective=(said['Nowhere'](),)).id
+    words = 'Nowhere: the source of this class cannot be found.*in a file or in a cell'
+    with pytest.raises(UserError, match=words): replace(E, objective=(said['Nowhere'](),)).id
 
 
 def test_a_function_without_source_is_named(notebook):
     notebook('exec("def louder(v): return v")')
-    with pytest.raises(UserError, match='Term: it refers to louder, whose source cannot be found'): source_of(notebook(TERM)['Term'])
+    term = notebook(TERM)['Term']
+    words = 'Term: it refers to louder, whose source cannot be found'
+    with pytest.raises(UserError, match=words): source_of(term)
 
 
 # A name of the library
 
 def exported(chapter: str) -> list[str]:
     cells = json.loads((root/f'nbs/{chapter}.ipynb').read_text())['cells']
-    return [t for c in cells if c['cell_type'] == 'code' and (t := ''.join(c['source'])).startswith('#| export')]
+    code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
+    return [text for text in code if text.startswith('#| export')]
 
 
 def test_a_chapter_that_shows_the_librarys_class_has_its_ids(notebook):
     for text in exported('13_tks'): found = notebook(text)
     assert found['TKS'].__module__ == '__main__' and source_of(found['TKS']) == ''
-    assert replace(E, objective=(found['TKS'](temperature=E.objective[0].temperature, peak=E.objective[0].peak),)).id == E.id
+    term = found['TKS'](temperature=E.objective[0].temperature, peak=E.objective[0].peak)
+    assert replace(E, objective=(term,)).id == E.id
 
 
-@pytest.mark.parametrize('old, new', [('"""Temporal', '"""Another'), ('def teacher_of', 'def teacher_of_old')])
+@pytest.mark.parametrize('old, new', [
+    ('"""Temporal', '"""Another'), ('def teacher_of', 'def teacher_of_old')])
 def test_a_class_that_bears_a_library_name_with_other_source_is_refused(notebook, old, new):
     cells = exported('13_tks')
     assert any(old in text for text in cells)
     for text in cells: found = notebook(text.replace(old, new))
     if 'old' in new: notebook('def teacher_of(*a, **k): return None')
-    with pytest.raises(UserError, match="TKS: this is not the library's TKS, whose name it bears.*another name"): replace(E, objective=(found['TKS'](),)).id
+    words = "TKS: this is not the library's TKS, whose name it bears.*another name"
+    with pytest.raises(UserError, match=words): replace(E, objective=(found['TKS'](),)).id
 
 
 def test_a_TKS_of_ones_own_is_no_run_of_the_library(notebook):
-    mine = notebook('@dataclass(frozen=True, kw_only=True)\nclass TKS(Objective):\n    parts = ("tks",)\n    def __call__(self, *a): return {}')['TKS']
+    mine = notebook('@dataclass(frozen=True, kw_only=True)\nclass TKS(Objective):\n'
+                    '    parts = ("tks",)\n    def __call__(self, *a): return {}')['TKS']
     with pytest.raises(UserError, match="not the library's TKS"): replace(E, objective=(mine(),)).id

@@ -1,4 +1,5 @@
-"Data are looked at before the first step: damage, litter, kinds of file, links and pipes; once, and never by writing where they lie."
+"""Data are looked at before the first step, once, and never by writing where they lie.
+Damage, litter, kinds of file, links and pipes."""
 import json, os, signal, unicodedata
 from contextlib import contextmanager
 
@@ -28,7 +29,13 @@ def said(f, *args, **kw):
     return str(e.value)
 
 
-def noise(seed, *size): return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))
+def noise(seed, *size):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))
+
+
+def arrays(file):
+    np.savez(file, x_train=np.zeros((6, 8, 8), np.uint8), y_train=np.arange(6) % 2,
+             x_test=np.zeros((2, 8, 8), np.uint8), y_test=[0, 1])
 
 
 @pytest.fixture
@@ -74,17 +81,20 @@ def broken_link(file):
 
 # Before the first step
 
-@pytest.mark.parametrize('harm, words', [(cut_short, 'truncated'), (emptied, 'is empty'), (text, 'cannot be decoded'), (piped, 'not a file'),
-                                         (broken_link, 'no such file')])
+@pytest.mark.parametrize('harm, words', [
+    (cut_short, 'truncated'), (emptied, 'is empty'), (text, 'cannot be decoded'),
+    (piped, 'not a file'), (broken_link, 'no such file')])
 @pytest.mark.parametrize('how', ['fit', 'trial'])
-def test_a_bad_test_image_is_told_before_the_first_step(home, tmp_path, monkeypatch, harm, words, how):
+def test_a_bad_test_image_is_told_before_the_first_step(
+        home, tmp_path, monkeypatch, harm, words, how):
     "It was met when its turn came: after an epoch, or after the last, or, if a pipe, never."
     e, bad = experiment(), home/'test/cat/1.jpg'
     harm(bad)
     monkeypatch.setattr('snn_repro.training._train', None)
     monkeypatch.setattr('snn_repro.training.train_steps', None)
     with no_hang():
-        line = said(fit, e, tmp_path/'runs', Runtime(tmp_path)) if how == 'fit' else said(trial, e, 1, Runtime(tmp_path))
+        if how == 'fit': line = said(fit, e, tmp_path/'runs', Runtime(tmp_path))
+        else: line = said(trial, e, 1, Runtime(tmp_path))
     assert str(bad) in line and words in line
     if words != 'no such file': assert '1 such of 18 images' in line
 
@@ -98,7 +108,8 @@ def test_a_run_looks_once_and_the_next_not_at_all(home, tmp_path, monkeypatch):
     assert fit(edits(e, ['seed=1']), runs, Runtime(tmp_path)) and looks == [1]
     kept, = runs.glob('data-*.json')
     assert 'all 18 can be read' in json.loads(kept.read_text())['found'][0]
-    assert sorted(p for p in tmp_path.rglob('*') if runs not in (p, *p.parents)) == before   # nothing is written elsewhere
+    # nothing is written elsewhere
+    assert sorted(p for p in tmp_path.rglob('*') if runs not in (p, *p.parents)) == before
     noise(9, 30, 50).save(home/'train/ant/0.jpg')
     assert fit(edits(e, ['seed=2']), runs, Runtime(tmp_path)) and looks == [1, 1]
 
@@ -115,7 +126,10 @@ def test_what_makes_a_look_necessary(home, tmp_path, change):
         case 'size': file.write_bytes(file.read_bytes() + b'\0')
         case 'name': file.rename(file.with_name('x.jpg'))
         case 'more': noise(5, 20, 20).save(file.with_name('x.jpg'))
-        case 'elsewhere': home.rename(tmp_path/'moved'), (tmp_path/'root').mkdir(), (tmp_path/'moved').rename(tmp_path/'root/images')
+        case 'elsewhere':
+            home.rename(tmp_path/'moved')
+            (tmp_path/'root').mkdir()
+            (tmp_path/'moved').rename(tmp_path/'root/images')
     look(tmp_path/'root' if change == 'elsewhere' else tmp_path)
     assert len(list(out.iterdir())) == 2
 
@@ -130,27 +144,33 @@ def test_nothing_is_kept_where_no_folder_of_runs_is(home, tmp_path, capsys):
 def test_every_part_is_looked_at_and_arrays_need_no_look(home, tmp_path):
     cut_short(home/'test/cat/1.jpg')
     judged = Validation(of=Folder(size=16, valid_per_class=1))
-    look_once(judged.load(tmp_path, 0, 1))   # the damaged file belongs to the test, which is not used here
+    # the damaged file belongs to the test, which is not used here
+    look_once(judged.load(tmp_path, 0, 1))
     assert 'cat' in said(look_once, Folder(size=16, valid_per_class=1).load(tmp_path, 0, 1))
-    np.savez(tmp_path/'images.npz', x_train=np.zeros((6, 8, 8), np.uint8), y_train=np.arange(6) % 2, x_test=np.zeros((2, 8, 8), np.uint8), y_test=[0, 1])
+    arrays(tmp_path/'images.npz')
     look_once(Npz().load(tmp_path, 0, 1), tmp_path)
     assert not list(tmp_path.glob('data-*'))
 
 
 def test_a_team_shares_the_files(home, tmp_path, monkeypatch):
     split, seen = Folder(size=16).load(tmp_path, 0, 1), []
-    monkeypatch.setattr(looking, 'look_at', lambda sources, quiet: seen.append({n for s in sources for n in s.names}) or ('', []))
+    def look(sources, quiet):
+        seen.append({n for s in sources for n in s.names})
+        return '', []
+    monkeypatch.setattr(looking, 'look_at', look)
     class Us(Team):
         def first(self, do): return do()
         def all(self, do): return do()
     for rank in range(2): look_once(split, None, Us(rank, 2))
-    assert seen[0] | seen[1] == {*split.train.names, *split.test.names} and not seen[0] & seen[1] and len(seen[0]) == len(seen[1]) == 9
+    assert seen[0] | seen[1] == {*split.train.names, *split.test.names}
+    assert not seen[0] & seen[1] and len(seen[0]) == len(seen[1]) == 9
 
 
 def test_reproduce_looks_before_it_starts_workers(home, tmp_path, monkeypatch):
     from snn_repro.launch import prepare
     emptied(home/'train/ant/3.jpg')
-    assert '3.jpg' in said(prepare, [experiment()], tmp_path/'runs', Runtime(tmp_path)) and not (tmp_path/'runs/plan.jsonl').exists()
+    assert '3.jpg' in said(prepare, [experiment()], tmp_path/'runs', Runtime(tmp_path))
+    assert not (tmp_path/'runs/plan.jsonl').exists()
     noise(3, 33, 47).save(home/'train/ant/3.jpg')
     prepare([experiment()], tmp_path/'runs', Runtime(tmp_path))
     assert len(list((tmp_path/'runs').glob('data-*.json'))) == 1
@@ -161,23 +181,28 @@ def test_reproduce_looks_before_it_starts_workers(home, tmp_path, monkeypatch):
 def test_litter_of_systems_is_no_image_and_no_class(home, tmp_path):
     "A Synology drive's @eaDir became training images, or a class."
     want = Folder(size=16).load(tmp_path, 0, 1)
-    for name in ('train/@eaDir/ant/0.jpg', 'train/ant/@eaDir/0.jpg/SYNO.jpg', 'test/@eaDir/0.jpg', 'train/bee/.DS_Store', 'train/bee/Thumbs.db', 'train/bee/._0.jpg',
-                 'train/bee/desktop.ini', 'train/__MACOSX/ant/0.jpg', 'train/#recycle/0.jpg', 'train/cat/.ipynb_checkpoints/0.jpg', 'test/lost+found/0.jpg'):
+    for name in ('train/@eaDir/ant/0.jpg', 'train/ant/@eaDir/0.jpg/SYNO.jpg', 'test/@eaDir/0.jpg',
+                 'train/bee/.DS_Store', 'train/bee/Thumbs.db', 'train/bee/._0.jpg',
+                 'train/bee/desktop.ini', 'train/__MACOSX/ant/0.jpg', 'train/#recycle/0.jpg',
+                 'train/cat/.ipynb_checkpoints/0.jpg', 'test/lost+found/0.jpg'):
         (home/name).parent.mkdir(parents=True, exist_ok=True)
         (home/name).write_bytes(b'litter')
     split = Folder(size=16).load(tmp_path, 0, 1)
-    assert split.classes == want.classes and all(a.names == b.names for a, b in zip(split[:3], want[:3]))
+    assert split.classes == want.classes
+    assert all(a.names == b.names for a, b in zip(split[:3], want[:3]))
     note, = split.train.notes
     assert '3 @eaDir' in note and '1 __MACOSX' in note and '1 lost+found' in note
     look_once(split)
 
 
 def test_images_of_other_kinds_are_counted_aloud(home, tmp_path, capsys):
-    for name in ('ant/a.gif', 'ant/b.GIF', 'bee/c.jfif', 'cat/d.avif', 'cat/e.heic'): (home/'train'/name).write_bytes(b'?')
+    for name in ('ant/a.gif', 'ant/b.GIF', 'bee/c.jfif', 'cat/d.avif', 'cat/e.heic'):
+        (home/'train'/name).write_bytes(b'?')
     (home/'train/astray.png').write_bytes(b'?')
     code = fit(experiment(), tmp_path/'runs', Runtime(tmp_path))
     lines = capsys.readouterr().err.splitlines()
-    assert code and [l for l in lines if '1 .avif, 2 .gif, 1 .heic, 1 .jfif' in l] and [l for l in lines if '1 images beside the folders of classes' in l]
+    assert code and [l for l in lines if '1 .avif, 2 .gif, 1 .heic, 1 .jfif' in l]
+    assert [l for l in lines if '1 images beside the folders of classes' in l]
     fit(edits(experiment(), ['seed=1']), tmp_path/'runs', Runtime(tmp_path))
     assert 'left out' not in capsys.readouterr().err
 
@@ -194,7 +219,8 @@ def test_rotation_marks_are_told_and_not_heeded(home, tmp_path, capsys):
         exif[0x0112] = mark
         noise(k, 30, 50).save(home/f'train/ant/{name}.jpg', exif=exif)
     look_once(Folder(size=16).load(tmp_path, 0, 1))
-    assert '2 images have a rotation mark (EXIF), which is not heeded, train/ant/0.jpg for one' in capsys.readouterr().err
+    words = '2 images have a rotation mark (EXIF), which is not heeded, train/ant/0.jpg for one'
+    assert words in capsys.readouterr().err
     assert glance(home, 'train/ant/0.jpg')[1:3] == (50, 30)
 
 
@@ -216,7 +242,8 @@ def test_val_is_the_test_part_where_there_is_no_other(home, tmp_path):
     want = Folder(size=16).load(tmp_path, 0, 1)
     (home/'test').rename(home/'val')
     split = Folder(size=16).load(tmp_path, 0, 1)
-    assert [n.replace('val/', 'test/') for n in split.test.names] == list(want.test.names) and 'val/ is the test part' in split.test.notes[0]
+    assert [n.replace('val/', 'test/') for n in split.test.names] == list(want.test.names)
+    assert 'val/ is the test part' in split.test.notes[0]
     (home/'test').mkdir()
     assert 'test: has no folders of classes' in said(Folder().load, tmp_path, 0, 1)
     (home/'test').rmdir(), (home/'val').rename(home/'dev')
@@ -228,7 +255,8 @@ def test_classes_that_look_alike_are_told_apart(home, tmp_path):
     assert one != two
     (home/'train/ant').rename(home/'train'/one), (home/'test/ant').rename(home/'test'/two)
     line = said(Folder().load, tmp_path, 0, 1)
-    assert "'caf\\xe9'" in line and "'cafe\\u0301'" in line and 'Unicode' in line and 'rename' in line
+    assert "'caf\\xe9'" in line and "'cafe\\u0301'" in line
+    assert 'Unicode' in line and 'rename' in line
     (home/'test'/two).rename(home/'test'/one), (home/'train/bee').rename(home/'train'/two)
     assert 'Unicode' in said(Folder().load, tmp_path, 0, 1)   # two classes of one name
     (home/'train'/two).rename(home/'train/bee')
@@ -240,19 +268,21 @@ def test_classes_that_look_alike_are_told_apart(home, tmp_path):
 def test_a_folder_of_ones_own_is_checked(home, tmp_path, cli, refused):
     (home/'train/ant/x.gif').write_bytes(b'GIF')
     code, out, _ = cli('data', 'check', 'Folder', '--root', tmp_path)
-    assert code == 0 and '12 training and 6 test images of 3 classes (fewest: ant 6' in out and 'all 18 can be read; sizes: 50×30 to 47×33' in out and '1 .gif' in out
+    assert code == 0 and '12 training and 6 test images of 3 classes (fewest: ant 6' in out
+    assert 'all 18 can be read; sizes: 50×30 to 47×33' in out and '1 .gif' in out
     home.rename(tmp_path/'birds')
     assert f'{tmp_path}/images/train' in refused('data', 'check', 'Folder', '--root', tmp_path)
     assert cli('data', 'check', 'Folder', '--root', tmp_path, '--set', 'path=birds')[0] == 0
     assert cli('data', 'check', 'Folder', '--set', f'path={tmp_path}/birds')[0] == 0
     cut_short(tmp_path/'birds/test/bee/1.jpg')
-    assert 'bee/1.jpg: cannot be decoded' in refused('data', 'check', 'Folder', '--root', tmp_path, '--set', 'path=birds')
+    line = refused('data', 'check', 'Folder', '--root', tmp_path, '--set', 'path=birds')
+    assert 'bee/1.jpg: cannot be decoded' in line
     assert "unknown key 'colour'" in refused('data', 'check', 'Folder', '--set', 'colour=red')
     assert 'CIFAR10' in refused('data', 'prepare', 'Folder')
 
 
 def test_arrays_of_ones_own_are_checked(tmp_path, refused):
-    np.savez(tmp_path/'a.npz', x_train=np.zeros((6, 8, 8), np.uint8), y_train=np.arange(6) % 2, x_test=np.zeros((2, 8, 8), np.uint8), y_test=[0, 1])
+    arrays(tmp_path/'a.npz')
     lines = check_set('Npz', tmp_path, ['path=a.npz'])
     assert '6 training and 2 test images of 2 classes (fewest: 0 4, 1 4)' in lines[0]
     assert 'images.npz: no such file' in refused('data', 'check', 'Npz', '--root', tmp_path)
@@ -264,4 +294,5 @@ def test_a_real_folder_is_looked_at(real, tmp_path):
     root = real('cifar10-folder')
     folder = next(p for p in (root, *root.iterdir()) if (p/'train').is_dir())
     lines = check_set('Folder', root, [f'path={folder}', 'train_per_class=20', 'test_per_class=20'])
-    assert '200 training and 200 test images of 10 classes' in lines[0] and 'all 400 can be read; sizes: 32×32 to 32×32' in lines[1] and len(lines) == 2
+    assert '200 training and 200 test images of 10 classes' in lines[0]
+    assert 'all 400 can be read; sizes: 32×32 to 32×32' in lines[1] and len(lines) == 2

@@ -1,4 +1,5 @@
-"What surrounds a run costs no run: git, a user's name, a terminal's letters, what another job left behind, the home, the clock."
+"""What surrounds a run costs no run.
+Git, a user's name, a terminal's letters, what another job left behind, the home, the clock."""
 import json, os, shutil, subprocess, sys, time
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from snn_repro.exhibits import asked
 from snn_repro.experiments import find_tier
 from snn_repro.files import LOCK, SEAL, Held, locked
 from snn_repro.spec import UserError
-from snn_repro.surroundings import ELSEWHERE, PATIENCE, PLACE, answer, cache_folder, commit_of, place
+from snn_repro.surroundings import (ELSEWHERE, PATIENCE, PLACE, answer, cache_folder, commit_of,
+                                    place)
 
 root = Path(__file__).parents[1]
 TEAM = (*PLACE, 'MASTER_ADDR')
@@ -19,7 +21,8 @@ TEAM = (*PLACE, 'MASTER_ADDR')
 def command(*args, before=(), **env):
     "`snn-repro *args` as a process of its own; an `env` of None is left out."
     env = {k: v for k, v in (os.environ | env).items() if v is not None}
-    return subprocess.run([*before, sys.executable, '-m', 'snn_repro', *map(str, args)], capture_output=True, text=True, errors='replace', timeout=300, env=env)
+    return subprocess.run([*before, sys.executable, '-m', 'snn_repro', *map(str, args)], env=env,
+                          capture_output=True, text=True, errors='replace', timeout=300)
 
 
 def program(folder: Path, name: str, script: str) -> str:
@@ -30,7 +33,9 @@ def program(folder: Path, name: str, script: str) -> str:
 
 
 def environment(monkeypatch, **values):
-    for k, v in values.items(): monkeypatch.delenv(k, raising=False) if v is None else monkeypatch.setenv(k, v)
+    for k, v in values.items():
+        if v is None: monkeypatch.delenv(k, raising=False)
+        else: monkeypatch.setenv(k, v)
 
 
 # git
@@ -41,7 +46,9 @@ def checkout(tmp_path, monkeypatch):
     if not shutil.which('git'): pytest.skip('there is no git here')
     for k in ELSEWHERE: monkeypatch.delenv(k, raising=False)
     monkeypatch.setenv('GIT_CONFIG_GLOBAL', os.devnull)
-    def git(*words): return subprocess.run(['git', '-C', tmp_path, '-c', 'user.name=a', '-c', 'user.email=a@b', *words], check=True, capture_output=True, text=True).stdout.strip()
+    def git(*words):
+        asked = ['git', '-C', tmp_path, '-c', 'user.name=a', '-c', 'user.email=a@b', *words]
+        return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
     file = tmp_path/'package'/'__init__.py'
     file.parent.mkdir()
     file.write_text('')
@@ -95,7 +102,8 @@ def test_no_git(checkout, tmp_path, monkeypatch):
 
 
 def test_a_git_that_hangs_is_left_and_what_it_started_ends(checkout, tmp_path, monkeypatch):
-    monkeypatch.setenv('PATH', program(tmp_path, 'git', f'sleep 600 & echo $! > {tmp_path}/child; wait'))
+    hangs = f'sleep 600 & echo $! > {tmp_path}/child; wait'
+    monkeypatch.setenv('PATH', program(tmp_path, 'git', hangs))
     start = time.monotonic()
     assert commit_of(checkout[1]) == (None, None)
     assert time.monotonic() - start < 4*PATIENCE
@@ -108,7 +116,8 @@ def test_a_git_that_hangs_is_left_and_what_it_started_ends(checkout, tmp_path, m
 
 def test_an_answer_is_text_whatever_the_bytes(tmp_path):
     assert answer(['sh', '-c', r"printf '\377 a\n'"]) == '\ufffd a'
-    assert answer(['sh', '-c', 'sleep 600 & exit 0'], patience=.3) is None, 'what it left running holds its output open'
+    held = answer(['sh', '-c', 'sleep 600 & exit 0'], patience=.3)
+    assert held is None, 'what it left running holds its output open'
     assert answer([str(tmp_path)]) is None and answer(['no-such-program']) is None
 
 
@@ -117,22 +126,28 @@ def test_the_surroundings_are_asked_before_the_first_step(tmp_path, monkeypatch)
     def stepped(*_): raise AssertionError('a step was made before')
     monkeypatch.setattr(training, 'surroundings', broken)
     monkeypatch.setattr(training, 'train_epoch', stepped)
-    with pytest.raises(UserError, match='asked'): training.fit(asked(NAME, find_tier('mini'), changes=('recipe.epochs=1',))[1], tmp_path)
+    e = asked(NAME, find_tier('mini'), changes=('recipe.epochs=1',))[1]
+    with pytest.raises(UserError, match='asked'): training.fit(e, tmp_path)
 
 
-# A user without a name, in a home that is nowhere, with neither git nor any letter but ASCII, and what another job left behind
+# A user without a name, in a home that is nowhere, with neither git nor any letter but ASCII, and
+# what another job left behind
 
 def test_a_run_where_everything_is_missing(tmp_path):
     nameless = ['unshare', '-U', '--map-user=12345', '--map-group=12345']
-    if subprocess.run([*nameless, 'true'], capture_output=True).returncode: pytest.skip('this machine makes no user namespaces')
-    without = dict.fromkeys(('HOME', 'USER', 'LOGNAME', 'LNAME', 'USERNAME', 'XDG_CACHE_HOME', 'TORCHINDUCTOR_CACHE_DIR'))
+    if subprocess.run([*nameless, 'true'], capture_output=True).returncode:
+        pytest.skip('this machine makes no user namespaces')
+    without = dict.fromkeys(('HOME', 'USER', 'LOGNAME', 'LNAME', 'USERNAME', 'XDG_CACHE_HOME',
+                             'TORCHINDUCTOR_CACHE_DIR'))
     programs = tmp_path/'programs'
     programs.mkdir()
     for name in ('c++', 'g++', 'gcc', 'cc', 'ld', 'as'):
         if shutil.which(name): (programs/name).symlink_to(shutil.which(name))
-    leftover = {'RANK': '3', 'WORLD_SIZE': '2', 'PYTHONIOENCODING': 'ascii', 'SLURM_RESTART_COUNT': 'abc', 'SLURM_JOB_ID': '7', 'COLUMNS': '1'}
+    leftover = {'RANK': '3', 'WORLD_SIZE': '2', 'PYTHONIOENCODING': 'ascii',
+                'SLURM_RESTART_COUNT': 'abc', 'SLURM_JOB_ID': '7', 'COLUMNS': '1'}
     nameless[0] = shutil.which('unshare')
-    done = command('run', NAME, *TINY, '--out', tmp_path/'runs', before=nameless, PATH=str(programs), **without, **leftover)
+    done = command('run', NAME, *TINY, '--out', tmp_path/'runs', before=nameless,
+                   PATH=str(programs), **without, **leftover)
     assert done.returncode == 0 and 'Traceback' not in done.stderr, done.stderr
     folder, = (p.parent for p in (tmp_path/'runs').glob(f'*/{SEAL}'))
     env = json.loads((folder/'env.json').read_text())
@@ -158,7 +173,8 @@ def test_a_home_that_is_nowhere(monkeypatch):
 
 @pytest.mark.parametrize('encoding', ('ascii', 'latin-1'))
 def test_a_report_is_written_whatever_letters_the_terminal_has(tmp_path, encoding):
-    done = command('report', '--runs', root/'results/mini', '--only', 'tks-table3', '--tables', '--out', tmp_path, PYTHONIOENCODING=encoding)
+    done = command('report', '--runs', root/'results/mini', '--only', 'tks-table3', '--tables',
+                   '--out', tmp_path, PYTHONIOENCODING=encoding)
     assert done.returncode == 0 and (tmp_path/'index.html').exists(), done.stderr
     assert '?' in done.stdout and 'Report:' in done.stdout
 
@@ -172,31 +188,45 @@ def test_a_setting_is_shown_in_ascii():
 def test_the_page_is_there_before_the_terminal_is_gone(tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
-    subprocess.run([sys.executable, '-m', 'snn_repro', 'report', '--runs', root/'results/mini', '--only', 'tks-table3', '--out', tmp_path], stdout=writer, stderr=subprocess.DEVNULL)
+    subprocess.run([sys.executable, '-m', 'snn_repro', 'report', '--runs', root/'results/mini',
+                    '--only', 'tks-table3', '--out', tmp_path],
+                   stdout=writer, stderr=subprocess.DEVNULL)
     os.close(writer)
     assert (tmp_path/'index.html').exists()
 
 
 # What another job left behind
 
-@pytest.mark.parametrize('env', ({'RANK': '3'}, {'WORLD_SIZE': '2'}, {'RANK': '3', 'WORLD_SIZE': '4'}, {'WORLD_SIZE': ''}, {'WORLD_SIZE': 'abc', 'RANK': 'abc'},
-                                 dict(RANK='3', LOCAL_RANK='3', WORLD_SIZE='4', MASTER_ADDR='127.0.0.1', MASTER_PORT='1')), ids=str)
+@pytest.mark.parametrize('env', (
+    {'RANK': '3'}, {'WORLD_SIZE': '2'}, {'RANK': '3', 'WORLD_SIZE': '4'}, {'WORLD_SIZE': ''},
+    {'WORLD_SIZE': 'abc', 'RANK': 'abc'},
+    dict(RANK='3', LOCAL_RANK='3', WORLD_SIZE='4', MASTER_ADDR='127.0.0.1', MASTER_PORT='1')),
+    ids=str)
 def test_whoever_has_no_team_is_told(tmp_path, env):
     done = command('verify', tmp_path/'nowhere', **dict.fromkeys(TEAM) | env)
-    assert done.returncode == 1 and done.stderr.count('\n') == 1 and 'there is no such folder' in done.stderr
+    assert done.returncode == 1 and done.stderr.count('\n') == 1
+    assert 'there is no such folder' in done.stderr
 
 
-@pytest.mark.parametrize('env, found', [({}, (0, 1)), ({'RANK': '3'}, (0, 1)), ({'WORLD_SIZE': '²'}, (0, 1)), ({'RANK': '4', 'LOCAL_RANK': '0', 'WORLD_SIZE': '4'}, (0, 1)),
-                                        ({'RANK': '1', 'LOCAL_RANK': '1', 'WORLD_SIZE': '2', 'MASTER_PORT': ''}, (0, 1)), ({'RANK': '1', 'LOCAL_RANK': '1', 'WORLD_SIZE': '9'*5000}, (0, 1)),
-                                        ({'RANK': '5', 'LOCAL_RANK': '1', 'WORLD_SIZE': '8'}, (5, 8)), ({'RANK': '0', 'LOCAL_RANK': '0', 'WORLD_SIZE': '1'}, (0, 1))], ids=str)
+@pytest.mark.parametrize('env, found', [
+    ({}, (0, 1)), ({'RANK': '3'}, (0, 1)), ({'WORLD_SIZE': '²'}, (0, 1)),
+    ({'RANK': '4', 'LOCAL_RANK': '0', 'WORLD_SIZE': '4'}, (0, 1)),
+    ({'RANK': '1', 'LOCAL_RANK': '1', 'WORLD_SIZE': '2', 'MASTER_PORT': ''}, (0, 1)),
+    ({'RANK': '1', 'LOCAL_RANK': '1', 'WORLD_SIZE': '9'*5000}, (0, 1)),
+    ({'RANK': '5', 'LOCAL_RANK': '1', 'WORLD_SIZE': '8'}, (5, 8)),
+    ({'RANK': '0', 'LOCAL_RANK': '0', 'WORLD_SIZE': '1'}, (0, 1))], ids=str)
 def test_a_place_in_a_team(monkeypatch, env, found):
-    environment(monkeypatch, **dict.fromkeys(TEAM) | {'MASTER_ADDR': 'a', 'MASTER_PORT': '29500'} | env)
+    team = {'MASTER_ADDR': 'a', 'MASTER_PORT': '29500'}
+    environment(monkeypatch, **dict.fromkeys(TEAM) | team | env)
     assert place() == found
 
 
-@pytest.mark.parametrize('script, found', [('echo 12_0 RUNNING; echo 12_1 PENDING', {'12_0': 'RUNNING', '12_1': 'PENDING'}), ('true', {}), ('exit 1', None), ('echo slurm is away today', None)])
+@pytest.mark.parametrize('script, found', [
+    ('echo 12_0 RUNNING; echo 12_1 PENDING', {'12_0': 'RUNNING', '12_1': 'PENDING'}),
+    ('true', {}), ('exit 1', None), ('echo slurm is away today', None)])
 def test_what_the_queue_says(tmp_path, monkeypatch, script, found):
-    monkeypatch.setenv('PATH', program(tmp_path, 'squeue', f'test "$3" = {os.getuid()} || exit 2\n{script}'))
+    queue = f'test "$3" = {os.getuid()} || exit 2\n{script}'
+    monkeypatch.setenv('PATH', program(tmp_path, 'squeue', queue))
     assert slurm.queued('a') == found
     monkeypatch.setenv('PATH', str(tmp_path/'nothing'))
     assert slurm.queued('a') is None
@@ -217,7 +247,8 @@ def test_a_clock_that_jumps_takes_no_run_from_its_process(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize('hours', (-1, 1))
-def test_a_lock_that_stays_silent_is_taken_over_whatever_time_it_names(tmp_path, monkeypatch, hours):
+def test_a_lock_that_stays_silent_is_taken_over_whatever_time_it_names(
+        tmp_path, monkeypatch, hours):
     monkeypatch.setattr(files, 'BEAT', .2)
     (tmp_path/LOCK).write_text(json.dumps({'host': 'elsewhere', 'pid': 1}))
     os.utime(tmp_path/LOCK, (time.time() + 3600*hours,)*2)
