@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import fuzz
-from snn_repro.metrics import (accuracy, aurc, class_accuracy, early_exit, e_aurc, ece, outcomes, prefix_accuracy, risk_coverage, separation,
-                               step_accuracy, summary, top_k)
+from snn_repro.metrics import (accuracy, aurc, class_accuracy, early_exit, e_aurc, ece, outcomes,
+                               prefix_accuracy, risk_coverage, separation, step_accuracy, summary,
+                               top_k)
 from snn_repro.spec import UserError
 
 
@@ -147,26 +148,32 @@ def told(call, *words):
 
 
 def exact_ece(ks, errors, bins):
-    "The definition in fractions: image i is as sure as 1/ks[i] exactly, and bins are closed on the right."
+    """The definition in fractions.
+    Image i is as sure as 1/ks[i] exactly, and bins are closed on the right."""
     groups = {}
-    for k, error in zip(ks, errors): groups.setdefault(-(-bins // k), []).append(Fraction(1, k) - (1 - error))   # the ceiling of bins/k
+    for k, error in zip(ks, errors):
+        ceiling = -(-bins // k)
+        groups.setdefault(ceiling, []).append(Fraction(1, k) - (1 - error))
     return float(sum(abs(sum(g)) for g in groups.values()) / len(ks))
 
 
 @pytest.mark.parametrize('bins', [1, 2, 3, 5, 7, 10, 15, 20, 100])
 def test_a_confidence_on_the_edge_of_a_bin_is_in_the_lower_one(bins):
-    "From logits: the first image is not sure of any of K classes, so its softmax is 1/K, at times an edge."
+    """From logits: the first image is not sure of any of K classes.
+    So its softmax is 1/K, at times an edge."""
     rng = np.random.default_rng(bins)
     ks, errors = rng.integers(1, 101, 400), rng.integers(0, 2, 400)
     made = [outcomes(np.zeros((1, 1, k)), [int(e) if k > 1 else 0]) for k, e in zip(ks, errors)]
     errors = [int(o['prefix'][0, -1] != o['label'][0]) for o in made]
-    together = {name: np.concatenate([o[name] for o in made]) for name in ('label', 'prefix', 'max_softmax')}
+    together = {name: np.concatenate([o[name] for o in made])
+                for name in ('label', 'prefix', 'max_softmax')}
     assert isclose(ece(together, bins), exact_ece(ks.tolist(), errors, bins), abs_tol=1e-6)
 
 
 @pytest.mark.parametrize('K,bins', [(3, 15), (5, 15), (15, 15), (10, 10)])
 def test_two_bins_that_were_one(K, bins):
-    "Half of the images on the edge, all wrong; half a little above it, all right: apart they are far off, together they seem calibrated."
+    """Half of the images on the edge, all wrong; half a little above it, all right.
+    Apart they are far off, together they seem calibrated."""
     o = graded([1 / K] * 10 + [1 / K + .01] * 10, [1] * 10 + [0] * 10)
     assert isclose(ece(o, bins), .5 / K + .5 * (1 - 1 / K - .01), abs_tol=1e-6)
 
@@ -174,11 +181,13 @@ def test_two_bins_that_were_one(K, bins):
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16', 'float32', 'float64', 'int64'])
 def test_tensors(dtype):
     import torch
-    z = (torch.randn(40, 3, 5, generator=torch.Generator().manual_seed(0)) * 4).to(getattr(torch, dtype))
+    z = torch.randn(40, 3, 5, generator=torch.Generator().manual_seed(0)) * 4
+    z = z.to(getattr(torch, dtype))
     y = torch.arange(40) % 5
     plain = outcomes(z.double().numpy(), y.numpy())
     asks = z.clone().requires_grad_() if z.is_floating_point() else z
-    for logits, labels in ((z, y), (asks, y), (asks * 1, y.int()), (z.transpose(0, 1).contiguous().transpose(0, 1), y.tolist())):
+    other = z.transpose(0, 1).contiguous().transpose(0, 1)
+    for logits, labels in ((z, y), (asks, y), (asks * 1, y.int()), (other, y.tolist())):
         got = outcomes(logits, labels)
         assert all(np.array_equal(got[k], plain[k]) for k in plain)
     told(lambda: outcomes(z.to('meta'), y), 'outcomes')
@@ -186,11 +195,15 @@ def test_tensors(dtype):
 
 
 @pytest.mark.parametrize('logits,labels,word', [
-    (np.zeros((2, 1, 3)), [0., 1.], 'whole'), (np.zeros((2, 1, 3)), [True, False], 'whole'), (np.zeros((2, 1, 3)), ['a', 'b'], 'labels'),
-    (np.zeros((2, 1, 3)), None, 'labels'), (np.zeros((2, 1, 3)), [[0, 1, 0], [1, 0, 0]], 'fit'), (np.zeros((2, 1, 0)), [0, 1], 'fit'),
-    ([[[0, 1]], [[0]]], [0, 1], 'logits'), (np.zeros((2, 1, 3), complex), [0, 1], 'numbers'), (np.zeros((2, 1, 3), object), [0, 1], 'numbers'),
-    (np.full((2, 1, 3), np.inf), [0, 1], 'finite'), (np.array([[[1e39, 0]], [[2e39, 0]]]), [0, 1], 'float32'),
-    (np.array([[[-1e39, 0]], [[1, 0]]]), [0, 1], 'float32'), (np.ma.masked_greater(np.arange(6.).reshape(2, 1, 3), 4), [0, 1], 'masked'),
+    (np.zeros((2, 1, 3)), [0., 1.], 'whole'), (np.zeros((2, 1, 3)), [True, False], 'whole'),
+    (np.zeros((2, 1, 3)), ['a', 'b'], 'labels'), (np.zeros((2, 1, 3)), None, 'labels'),
+    (np.zeros((2, 1, 3)), [[0, 1, 0], [1, 0, 0]], 'fit'), (np.zeros((2, 1, 0)), [0, 1], 'fit'),
+    ([[[0, 1]], [[0]]], [0, 1], 'logits'), (np.zeros((2, 1, 3), complex), [0, 1], 'numbers'),
+    (np.zeros((2, 1, 3), object), [0, 1], 'numbers'),
+    (np.full((2, 1, 3), np.inf), [0, 1], 'finite'),
+    (np.array([[[1e39, 0]], [[2e39, 0]]]), [0, 1], 'float32'),
+    (np.array([[[-1e39, 0]], [[1, 0]]]), [0, 1], 'float32'),
+    (np.ma.masked_greater(np.arange(6.).reshape(2, 1, 3), 4), [0, 1], 'masked'),
     (np.zeros((2, 1, 3)), np.ma.masked_equal([0, 1], 1), 'masked')])
 def test_what_outcomes_refuse_in_one_line(logits, labels, word):
     told(lambda: outcomes(logits, labels), 'outcomes', word)
@@ -200,36 +213,53 @@ def test_logits_up_to_the_end_of_float32_make_no_ties():
     largest = float(np.finfo('f4').max)
     o = outcomes(np.array([[[largest, 0.]], [[largest / 2, 0.]]]), [1, 0])
     assert len(set(o['max_logit'])) == 2 and aurc(o) == 0.75
-    assert accuracy(outcomes(np.ma.masked_greater(np.eye(3)[:, None], 5), [0, 1, 2])) == 1      # a mask that covers nothing
+    covers_nothing = np.ma.masked_greater(np.eye(3)[:, None], 5)
+    assert accuracy(outcomes(covers_nothing, [0, 1, 2])) == 1
 
 
 def test_metrics_of_something_else():
     z = np.zeros((4, 2, 3))
-    for f in (accuracy, aurc, e_aurc, ece, prefix_accuracy, step_accuracy, class_accuracy, summary, risk_coverage, lambda o: top_k(o, 1), lambda o: early_exit(o, [.5])):
+    for f in (accuracy, aurc, e_aurc, ece, prefix_accuracy, step_accuracy, class_accuracy, summary,
+              risk_coverage, lambda o: top_k(o, 1), lambda o: early_exit(o, [.5])):
         for wrong in (z, [1, 2], None, 'text'): told(lambda: f(wrong), 'expected outcomes')
         told(lambda: f({}))
     o = outcomes(z, [0, 1, 2, 0])
-    for call in (lambda: ece(o, 0), lambda: ece(o, 2.5), lambda: aurc(o, 'entropy'), lambda: class_accuracy(o, 2), lambda: early_exit(o, [np.nan]),
-                 lambda: aurc(o | {'max_logit': o['max_logit'] * np.nan}), lambda: ece(o | {'max_softmax': o['max_softmax'] + np.inf}),
-                 lambda: separation(z, [0, 1, 2, 0]), lambda: separation(np.full((4, 2), np.nan), [0, 1, 2, 0]), lambda: separation(np.zeros((4, 2)), [-1, 0, 1, 2])): told(call)
+    for call in (lambda: ece(o, 0), lambda: ece(o, 2.5), lambda: aurc(o, 'entropy'),
+                 lambda: class_accuracy(o, 2), lambda: early_exit(o, [np.nan]),
+                 lambda: aurc(o | {'max_logit': o['max_logit'] * np.nan}),
+                 lambda: ece(o | {'max_softmax': o['max_softmax'] + np.inf}),
+                 lambda: separation(z, [0, 1, 2, 0]),
+                 lambda: separation(np.full((4, 2), np.nan), [0, 1, 2, 0]),
+                 lambda: separation(np.zeros((4, 2)), [-1, 0, 1, 2])):
+        told(call)
 
 
 @fuzz(2000)
-@given(shape=st.tuples(*[st.integers(0, 3)]*3), dtype=st.sampled_from(['f2', 'f4', 'f8', 'i1', 'u4', '?', 'c8', 'O', 'M8[s]']), seed=st.integers(0, 99),
-       large=st.sampled_from([1., 1., 1., 1e30, 1e39, np.inf, np.nan]), label=st.sampled_from(['fine', 'fine', 'fine', 'float', 'short', 'above', 'below', 'shares']))
+@given(shape=st.tuples(*[st.integers(0, 3)]*3),
+       dtype=st.sampled_from(['f2', 'f4', 'f8', 'i1', 'u4', '?', 'c8', 'O', 'M8[s]']),
+       seed=st.integers(0, 99),
+       large=st.sampled_from([1., 1., 1., 1e30, 1e39, np.inf, np.nan]),
+       label=st.sampled_from(['fine', 'fine', 'fine', 'float', 'short', 'above', 'below',
+                              'shares']))
 def test_the_right_numbers_or_one_line(shape, dtype, seed, large, label):
     rng, (n, t, k) = np.random.default_rng(seed), shape
     with np.errstate(all='ignore'):
-        z = (rng.normal(size=shape) * 3).astype(dtype) if dtype != 'M8[s]' else np.zeros(shape, dtype)
+        if dtype == 'M8[s]': z = np.zeros(shape, dtype)
+        else: z = (rng.normal(size=shape) * 3).astype(dtype)
         if z.dtype.kind == 'f': z = (z * np.array(large).astype(dtype)).astype(dtype)
     y = rng.integers(0, max(k, 1), n)
-    labels = {'float': y.astype(float), 'short': y[1:], 'above': y + k, 'below': y - k, 'shares': np.zeros((n, k))}.get(label, y)
-    right = z.dtype.kind in 'iuf' and z.size and label == 'fine' and np.isfinite(z.astype(float)).all() and abs(z.astype(float)).max() <= np.finfo('f4').max
+    labels = {'float': y.astype(float), 'short': y[1:], 'above': y + k, 'below': y - k,
+              'shares': np.zeros((n, k))}.get(label, y)
+    right = z.dtype.kind in 'iuf' and z.size and label == 'fine'
+    if right:
+        values = z.astype(float)
+        right = np.isfinite(values).all() and abs(values).max() <= np.finfo('f4').max
     try: o = outcomes(z, labels)
     except UserError as e:
         assert not right and '\n' not in str(e) and len(str(e)) < 300
         return
     assert right
     means = z.astype(float).mean(1)
-    assert (o['prefix'][:, -1] == means.argmax(1)).all() and isclose(accuracy(o), (means.argmax(1) == y).mean())
+    assert (o['prefix'][:, -1] == means.argmax(1)).all()
+    assert isclose(accuracy(o), (means.argmax(1) == y).mean())
     assert all(0 <= v <= 1 for v in (accuracy(o), aurc(o), ece(o)))

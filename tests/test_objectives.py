@@ -16,8 +16,8 @@ from snn_repro.exhibits import asked
 from snn_repro.experiments import Experiment, find_tier
 from snn_repro.laf import LAF, read
 from snn_repro.layers import Output
-from snn_repro.objectives import (CE, KD, LTS, TET, Objective, Teacher, check_labels, check_objectives, given, mean_logits, soft_kl,
-                                  total)
+from snn_repro.objectives import (CE, KD, LTS, TET, Objective, Teacher, check_labels,
+                                  check_objectives, given, mean_logits, soft_kl, total)
 from snn_repro.pairs import Pair, pick_pairs, running_mean
 from snn_repro.spec import Spec, UserError, variant
 from snn_repro.tks import TKS, fitting_loss, pick_steps, teacher_of
@@ -124,11 +124,13 @@ def test_tks_identities():
     assert everyone.all() and not pick_steps(wrong, target).any()
     torch.testing.assert_close(teacher_of(sure, everyone, float(T)), mean_logits(sure).softmax(-1))                       # (i)
     uniform = -16 * wrong.log_softmax(-1).mean()
-    torch.testing.assert_close(TKS(temperature=4., peak=1., ramp='constant')(Output(wrong, None), target)['tks'], uniform)     # (ii)
+    tks = TKS(temperature=4., peak=1., ramp='constant')
+    torch.testing.assert_close(tks(Output(wrong, None), target)['tks'], uniform)        # (ii)
     torch.testing.assert_close(loss_of(TKS(peak=0.), logits, target, (4, 5)), F.cross_entropy(logits.mean(0), target))    # (iii)
     o = sure[0]
     alone = 9 * F.cross_entropy(o, (o / 3).softmax(-1))
-    torch.testing.assert_close(TKS(peak=1., ramp='constant')(Output(o[None], None), target)['tks'], alone)                     # (iv)
+    tks = TKS(peak=1., ramp='constant')
+    torch.testing.assert_close(tks(Output(o[None], None), target)['tks'], alone)        # (iv)
 
 
 def test_random_teachers_are_as_many_and_repeat():
@@ -249,7 +251,7 @@ def test_terms_are_settings():
         assert Spec.from_dict(term.to_dict()) == term
 
 
-# ---------------------------------------------------------------- what people give a term, and what they are told
+# ------------------------------------------- what people give a term, and what they are told
 
 def told(call, *words):
     "The one line that `call` is refused with; it holds every one of `words`."
@@ -259,10 +261,13 @@ def told(call, *words):
     return line
 
 
-TERMS = [CE(), CE(smoothing=.1), TET(), TET(mse_weight=.1), TKS(), TKS(select='random'), TKS(ramp='end'), KD(), LAF(), LAF(per_step=True),
-         TET(smoothing=.1), LTS(), ETC, TWKD_SELF, TWKD_ANN, Agreement(ramp='end', select='random'), Pair(), Pair(of='running', pick='random')]
+TERMS = [CE(), CE(smoothing=.1), TET(), TET(mse_weight=.1), TKS(), TKS(select='random'),
+         TKS(ramp='end'), KD(), LAF(), LAF(per_step=True), TET(smoothing=.1), LTS(), ETC,
+         TWKD_SELF, TWKD_ANN, Agreement(ramp='end', select='random'), Pair(),
+         Pair(of='running', pick='random')]
 READS_LABELS = [t for t in TERMS if not t.needs_teacher and t != Pair()]
-COUNTS = [t for t in TERMS if getattr(t, 'ramp', 'constant') != 'constant' or 'random' in (getattr(t, 'select', ''), getattr(t, 'pick', ''))]
+COUNTS = [t for t in TERMS if getattr(t, 'ramp', 'constant') != 'constant'
+          or 'random' in (getattr(t, 'select', ''), getattr(t, 'pick', ''))]
 
 
 def call(term, out=None, target=None, progress=(1, 4), teacher=None):
@@ -272,38 +277,46 @@ def call(term, out=None, target=None, progress=(1, 4), teacher=None):
 
 
 def test_laf_of_a_teacher_that_answers_once():
-    "Plain features [B,D] are one answer for each sample; their mean over the batch is another loss."
+    """Plain features [B,D] are one answer for each sample.
+    Their mean over the batch is another loss."""
     (_, target), teacher, student = batch(), ann(), draw(T, B, D, seed=5)
     for per_step in (False, True):
         term = LAF(weight=1., temperature=2., per_step=per_step)
         right = term(Output(None, student), target, teacher=teacher)['laf']
-        plain = term(Output(None, student), target, teacher=teacher._replace(features=teacher.features[0]))['laf']
-        mixed = [kl_div(teacher.classifier(s), teacher.classifier(teacher.features[0].mean(0)).expand(B, -1), 2.)
+        once = teacher._replace(features=teacher.features[0])
+        plain = term(Output(None, student), target, teacher=once)['laf']
+        answer = teacher.classifier(teacher.features[0].mean(0)).expand(B, -1)
+        mixed = [kl_div(teacher.classifier(s), answer, 2.)
                  for s in (student if per_step else student.mean(0, keepdim=True))]
         assert torch.equal(plain, right) and abs(right - sum(mixed) / len(mixed)) > .05
     logits = batch()[0]
-    assert torch.equal(KD()(Output(logits, None), target, teacher=teacher._replace(logits=teacher.logits[0]))['kd'],
+    once = teacher._replace(logits=teacher.logits[0])
+    assert torch.equal(KD()(Output(logits, None), target, teacher=once)['kd'],
                        KD()(Output(logits, None), target, teacher=teacher)['kd'])
 
 
 @pytest.mark.parametrize('change', [
-    dict(features=draw(1, B, D + 1)), dict(features=draw(1, B + 1, D)), dict(features=draw(B + 1, D)), dict(features=draw(1, 1, D)),
-    dict(features=draw(0, B, D)), dict(features=draw(B, D).long()), dict(features=None), dict(features=draw(B, D).numpy()),
+    dict(features=draw(1, B, D + 1)), dict(features=draw(1, B + 1, D)),
+    dict(features=draw(B + 1, D)), dict(features=draw(1, 1, D)), dict(features=draw(0, B, D)),
+    dict(features=draw(B, D).long()), dict(features=None), dict(features=draw(B, D).numpy()),
     dict(features=draw(B, D).to('meta')), dict(classifier=nn.Linear(D + 1, K).double()),
-    dict(classifier=nn.Sequential(nn.Linear(D, K)).double()), dict(classifier=None), dict(classifier=nn.Linear(D, K, device='meta'))])
+    dict(classifier=nn.Sequential(nn.Linear(D, K)).double()), dict(classifier=None),
+    dict(classifier=nn.Linear(D, K, device='meta'))])
 def test_teachers_that_laf_refuses(change):
     told(lambda: call(LAF(), teacher=ann()._replace(**change)))
 
 
-@pytest.mark.parametrize('change', [draw(1, B, K + 1), draw(B, K + 1), draw(B + 1, K), draw(1, 1, K), draw(1, B, 1), draw(0, B, K), draw(K),
-                                    draw(B, K).long(), None, draw(B, K).numpy(), draw(B, K).to('meta')])
+@pytest.mark.parametrize('change', [
+    draw(1, B, K + 1), draw(B, K + 1), draw(B + 1, K), draw(1, 1, K), draw(1, B, 1), draw(0, B, K),
+    draw(K), draw(B, K).long(), None, draw(B, K).numpy(), draw(B, K).to('meta')])
 def test_teachers_that_kd_refuses(change):
     told(lambda: call(KD(), teacher=ann()._replace(logits=change)), 'KD')
 
 
 def test_what_is_no_teacher():
     for term in (KD(), LAF()):
-        for wrong in (nn.Linear(D, K), ann().logits, Output(batch()[0], None)): told(lambda: call(term, teacher=wrong), 'Teacher', type(term).__name__)
+        for wrong in (nn.Linear(D, K), ann().logits, Output(batch()[0], None)):
+            told(lambda: call(term, teacher=wrong), 'Teacher', type(term).__name__)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
@@ -313,12 +326,15 @@ def test_a_teacher_of_another_precision(dtype):
     other.classifier.load_state_dict(teacher.classifier.state_dict())
     for term, out in ((LAF(), Output(None, student)), (KD(), Output(batch()[0].float(), None))):
         near = term(out, batch()[1], teacher=other)
-        same = term(Output(*(v if v is None else v.double() for v in out)), batch()[1], teacher=teacher)
-        for k in near: torch.testing.assert_close(near[k].double(), same[k], rtol=.1 if dtype == torch.bfloat16 else .02, atol=0)
+        exact = Output(*(v if v is None else v.double() for v in out))
+        same = term(exact, batch()[1], teacher=teacher)
+        rtol = .1 if dtype == torch.bfloat16 else .02
+        for k in near: torch.testing.assert_close(near[k].double(), same[k], rtol=rtol, atol=0)
 
 
-@pytest.mark.parametrize('progress', [(200, 100), (100, 100), (1, 1), (0, 0), (-1, 10), (.5, 10), (3,), 3, (1, 2, 3), 'ab', (float('nan'), 3),
-                                      (torch.tensor(1), torch.tensor(5))])
+@pytest.mark.parametrize('progress', [
+    (200, 100), (100, 100), (1, 1), (0, 0), (-1, 10), (.5, 10), (3,), 3, (1, 2, 3), 'ab',
+    (float('nan'), 3), (torch.tensor(1), torch.tensor(5))])
 def test_progress_out_of_range(progress):
     logits, target = batch()
     told(lambda: TKS()(logits, target, progress), 'TKS: progress', 'counted from 0')
@@ -338,29 +354,33 @@ def test_progress_left_out():
 def test_the_weight_keeps_within_its_peak():
     for ramp in ('epoch', 'end', 'constant'):
         assert all(0 <= TKS(ramp=ramp).weight(e, E) <= .7 for E in (1, 2, 10) for e in range(E))
-    for e, E in ((150, 100), (100, 100), (0, 0), (-1, 5)): told(lambda: TKS(ramp='end').weight(e, E), 'progress')
+    for e, E in ((150, 100), (100, 100), (0, 0), (-1, 5)):
+        told(lambda: TKS(ramp='end').weight(e, E), 'progress')
     assert TKS().weight(np.int64(5), np.int64(10)) == .35
 
 
 @pytest.mark.parametrize('term', READS_LABELS, ids=repr)
 def test_labels(term):
     logits, target = batch()
-    for dtype in (torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32, torch.uint64):
+    for dtype in (torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32,
+                  torch.uint64):
         assert call(term, target=target.to(dtype)) == call(term)
     for wrong, word in ((-100, '-100'), (-1, '-1'), (K, f'label {K}')):
         told(lambda: call(term, target=torch.full((B,), wrong)), type(term).__name__, word)
         one = target.clone()
         one[1] = wrong
         told(lambda: call(term, target=one), word)
-    for wrong in (target[:-1], target[None], target[:, None], target[0], target.double(), target > 0, F.one_hot(target, K), target.numpy(),
-                  target.tolist(), target.to('meta'), target + 0j, draw(B, K + 1).softmax(-1), 'labels'):
+    for wrong in (target[:-1], target[None], target[:, None], target[0], target.double(),
+                  target > 0, F.one_hot(target, K), target.numpy(), target.tolist(),
+                  target.to('meta'), target + 0j, draw(B, K + 1).softmax(-1), 'labels'):
         told(lambda: call(term, target=wrong), type(term).__name__)
     told(lambda: term(Output(logits, None), None, (0, 1)), 'labels')
 
 
 def test_distillation_needs_no_labels():
     for term in (KD(), LAF(), LAF(per_step=True), TWKD_ANN, Pair()):
-        assert all(call(term, target=y) == call(term) for y in (torch.full((B,), -100), draw(B, 2), 'none'))
+        targets = (torch.full((B,), -100), draw(B, 2), 'none')
+        assert all(call(term, target=y) == call(term) for y in targets)
         out = Output(batch()[0], draw(T, B, D, seed=5))
         assert total((term,), out, None, None, ann())[0] == call(term)
 
@@ -371,12 +391,16 @@ def test_soft_labels(dtype):
     shares = draw(B, K, seed=9).softmax(-1).to(dtype)
     p, q = np.log([[soft(o) for o in step] for step in logits.numpy()]), shares.double().numpy()
     assert call(TET(), target=shares).item() == pytest.approx(-(p * q).sum(-1).mean())
-    assert call(CE(), target=shares).item() == pytest.approx(-(np.log([soft(o) for o in logits.mean(0).numpy()]) * q).sum(-1).mean())
-    for term in (TKS(), ETC): told(lambda: call(term, target=shares), type(term).__name__, 'class numbers')
+    mean = np.log([soft(o) for o in logits.mean(0).numpy()])
+    assert call(CE(), target=shares).item() == pytest.approx(-(mean * q).sum(-1).mean())
+    for term in (TKS(), ETC):
+        told(lambda: call(term, target=shares), type(term).__name__, 'class numbers')
     assert call(LTS(), target=shares).item() == pytest.approx(-(p[-1] * q).sum(-1).mean())
-    for wrong in (shares * 2, shares - 1, shares * float('nan')): told(lambda: call(CE(), target=wrong), 'CE', 'shares')
+    for wrong in (shares * 2, shares - 1, shares * float('nan')):
+        told(lambda: call(CE(), target=wrong), 'CE', 'shares')
     hard = F.one_hot(target, K).to(dtype)
-    for term in (CE(), CE(smoothing=.1), TET(mse_weight=.1)): torch.testing.assert_close(call(term, target=hard), call(term))
+    for term in (CE(), CE(smoothing=.1), TET(mse_weight=.1)):
+        torch.testing.assert_close(call(term, target=hard), call(term))
 
 
 @pytest.mark.parametrize('term', TERMS, ids=repr)
@@ -384,9 +408,11 @@ def test_what_stands_in_place_of_an_output(term):
     logits, features = batch()[0], draw(T, B, D, seed=5)
     if isinstance(term, LAF): told(lambda: call(term, logits), 'LAF', 'features')
     else: assert call(term, logits) == call(term)
-    for wrong in (logits.numpy(), [logits], 'logits', nn.Linear(2, 2)): told(lambda: call(term, wrong), 'Output')
-    for change in (lambda x: x[0], lambda x: x[None], lambda x: x[:0], lambda x: x[:, :0], lambda x: x[..., :0], lambda x: x.long(),
-                   lambda x: x.bool(), lambda x: x + 0j, lambda x: x.numpy(), lambda x: x.tolist(), lambda x: None):
+    for wrong in (logits.numpy(), [logits], 'logits', nn.Linear(2, 2)):
+        told(lambda: call(term, wrong), 'Output')
+    for change in (lambda x: x[0], lambda x: x[None], lambda x: x[:0], lambda x: x[:, :0],
+                   lambda x: x[..., :0], lambda x: x.long(), lambda x: x.bool(), lambda x: x + 0j,
+                   lambda x: x.numpy(), lambda x: x.tolist(), lambda x: None):
         told(lambda: call(term, Output(change(logits), change(features))))
 
 
@@ -401,15 +427,17 @@ def test_half_precision_loses_the_inputs_digits_and_no_more(term, dtype):
     coarse = [x.to(dtype) for x in (batch()[0], draw(T, B, D, seed=5))]
     got = call(term, Output(*coarse))
     assert got.dtype == (torch.float64 if term.needs_teacher else torch.float32)
-    torch.testing.assert_close(got.double(), call(term, Output(*(x.double() for x in coarse))), rtol=1e-5, atol=1e-6)
+    exact = call(term, Output(*(x.double() for x in coarse)))
+    torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-6)
 
 
 def test_the_functions_below_the_terms():
     logits, target = batch()
     mask = pick_steps(logits, target)
     for wrong in (logits[0], logits.long(), logits.numpy(), logits[:0]):
-        for f in (mean_logits, lambda x: pick_steps(x, target), lambda x: teacher_of(x, mask, 3.), lambda x: fitting_loss(TKS(), x, target),
-                  lambda x: pick_pairs(x, target), running_mean):
+        for f in (mean_logits, lambda x: pick_steps(x, target), lambda x: teacher_of(x, mask, 3.),
+                  lambda x: fitting_loss(TKS(), x, target), lambda x: pick_pairs(x, target),
+                  running_mean):
             told(lambda: f(wrong), 'logits')
     told(lambda: teacher_of(logits, mask.T, 3.), 'mask')
     told(lambda: soft_kl(logits[0], logits[0, :1], 1.), 'soft_kl')
@@ -419,7 +447,9 @@ def test_the_functions_below_the_terms():
 def test_a_check_waits_for_no_device_that_has_no_values():
     logits, target = draw(T, B, K).to('meta'), torch.zeros(B, dtype=torch.int64, device='meta')
     check_labels(target, K, 'here')
-    for term in (CE(), TET(), TKS()): assert all(v.shape == () for v in term(Output(logits, None), target, (1, 4)).values())
+    for term in (CE(), TET(), TKS()):
+        parts = term(Output(logits, None), target, (1, 4))
+        assert all(v.shape == () for v in parts.values())
     told(lambda: CE()(Output(logits, None), batch()[1]), 'meta', 'cpu')
 
 
@@ -427,10 +457,13 @@ def test_each_sample_by_itself_under_vmap():
     logits, target = batch()
     loss = lambda o, y: TKS()(Output(o[:, None], None), y[None], (1, 2))
     rows = torch.func.vmap(loss, in_dims=(1, 0))(logits, target)
-    for k in ('ce', 'tks'): torch.testing.assert_close(rows[k].mean(), TKS()(Output(logits, None), target, (1, 2))[k])
+    whole = TKS()(Output(logits, None), target, (1, 2))
+    for k in ('ce', 'tks'): torch.testing.assert_close(rows[k].mean(), whole[k])
 
 
-@pytest.mark.parametrize('terms', [(CE(smoothing=.1),), (TET(mse_weight=.1), KD()), (TKS(), LAF()), (variant(TKS(), 'paper'),), (LTS(), ETC)], ids=str)
+@pytest.mark.parametrize('terms', [
+    (CE(smoothing=.1),), (TET(mse_weight=.1), KD()), (TKS(), LAF()), (variant(TKS(), 'paper'),),
+    (LTS(), ETC)], ids=str)
 def test_nothing_is_checked_while_compiling(terms):
     "One graph, the same loss and gradients."
     target = batch()[1]
@@ -455,22 +488,28 @@ class Mine(Objective):
 
 
 @pytest.mark.parametrize('terms,words', [
-    (lambda: [CE()], 'tuple of terms, found list'), (lambda: CE(), 'tuple of terms, found CE'), (lambda: {'ce': CE()}, 'found dict'), (lambda: None, 'tuple'),
-    (lambda: (CE,), 'write CE()'), (lambda: (F.cross_entropy,), 'cross_entropy is no Objective'), (lambda: (nn.CrossEntropyLoss(),), 'CrossEntropyLoss is no Objective'),
-    (lambda: ((CE(),),), 'tuple is no Objective'), (lambda: (Objective(),), 'says nothing about its loss'), (lambda: ('ce',), 'str is no Objective')])
+    (lambda: [CE()], 'tuple of terms, found list'), (lambda: CE(), 'tuple of terms, found CE'),
+    (lambda: {'ce': CE()}, 'found dict'), (lambda: None, 'tuple'), (lambda: (CE,), 'write CE()'),
+    (lambda: (F.cross_entropy,), 'cross_entropy is no Objective'),
+    (lambda: (nn.CrossEntropyLoss(),), 'CrossEntropyLoss is no Objective'),
+    (lambda: ((CE(),),), 'tuple is no Objective'),
+    (lambda: (Objective(),), 'says nothing about its loss'),
+    (lambda: ('ce',), 'str is no Objective')])
 def test_terms_that_are_none(terms, words):
     logits, target = batch()
     told(lambda: total(terms(), Output(logits, None), target, (0, 1)), words)
     told(lambda: check_objectives(terms()), words)
     e = asked('tks-table3-cifar10-resnet19-baseline', find_tier('mini'))[1]
-    told(lambda: Experiment(**{f: getattr(e, f) for f in ('data', 'arch', 'T', 'augment', 'recipe')}, objective=terms()), words)
+    fields = {f: getattr(e, f) for f in ('data', 'arch', 'T', 'augment', 'recipe')}
+    told(lambda: Experiment(**fields, objective=terms()), words)
 
 
 def test_terms_of_ones_own_and_what_they_return(monkeypatch):
     logits, target = batch()
     own = lambda *more: total((Mine(), *more), Output(logits, None), target.int(), (0, 2))
     assert own()[0] == logits.mean() and set(own(TKS())[1]) == {'mine', 'ce', 'tks'}
-    for says in (lambda o: o.mean(), lambda o: {'mine': o}, lambda o: {'mine': .5}, lambda o: {}, lambda o: None, lambda o: [o.mean()]):
+    for says in (lambda o: o.mean(), lambda o: {'mine': o}, lambda o: {'mine': .5}, lambda o: {},
+                 lambda o: None, lambda o: [o.mean()]):
         monkeypatch.setattr(Mine, 'says', staticmethod(says))
         told(own, 'Mine')
     monkeypatch.setattr(Mine, 'says', staticmethod(lambda o: {'ce': o.mean()}))
@@ -479,13 +518,14 @@ def test_terms_of_ones_own_and_what_they_return(monkeypatch):
     told(own, 'Mine', 'tuple')
 
 
-# ---------------------------------------------------------------- any shape, dtype, label and progress: the right value, or one line
+# ------------------------ any shape, dtype, label and progress: the right value, or one line
 
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 def plain(term, o, f, y, progress, teacher):
-    "The loss of a term, from the formula, in loops: `o [T,B,K]`, `f [T,B,D]`, class numbers or shares, a teacher of arrays."
+    """The loss of a term, from the formula, in loops.
+    `o [T,B,K]`, `f [T,B,D]`, class numbers or shares, a teacher of arrays."""
     steps, n, k = o.shape
     log = lambda z: np.log(soft(z))
     if teacher:
@@ -496,7 +536,8 @@ def plain(term, o, f, y, progress, teacher):
             pairs = [(a[b], weight @ x[b] + bias) for x in each for b in range(n)]
         else: pairs = list(zip(theirs.reshape(-1, *theirs.shape[-2:]).mean(0), o.mean(0)))
         h = term.temperature
-        return term.weight * h**2 * np.mean([soft(a / h) @ (log(a / h) - log(s / h)) for a, s in pairs])
+        kl = [soft(a / h) @ (log(a / h) - log(s / h)) for a, s in pairs]
+        return term.weight * h**2 * np.mean(kl)
     q = np.eye(k)[y] if y.ndim == 1 else y
     if isinstance(term, LTS): return -np.mean([q[b] @ log(o[-1, b]) for b in range(n)])
     if isinstance(term, CE): q = (1 - term.smoothing) * q + term.smoothing / k
@@ -505,41 +546,57 @@ def plain(term, o, f, y, progress, teacher):
         ce = -np.mean([q[b] @ log(o[t, b]) for t in range(steps) for b in range(n)])
         return (1 - term.mse_weight) * ce + term.mse_weight * np.mean((o - term.mse_target)**2)
     teaches = o.argmax(-1) == y
-    w = term.peak * (1 if term.ramp == 'constant' else progress[0] / (progress[1] if term.ramp == 'epoch' else max(progress[1] - 1, 1)))
-    e = [-plain_teacher(o[:, b], y[b], teaches[:, b], term) @ log(o[t, b]) for t in range(steps) for b in range(n)]
-    return -(1 - w) * np.mean([q[b] @ log(o[:, b].mean(0)) for b in range(n)]) + w * term.temperature**2 * np.mean(e)
+    w = term.peak
+    if term.ramp == 'epoch': w *= progress[0] / progress[1]
+    if term.ramp == 'end': w *= progress[0] / max(progress[1] - 1, 1)
+    e = [-plain_teacher(o[:, b], y[b], teaches[:, b], term) @ log(o[t, b])
+         for t in range(steps) for b in range(n)]
+    ce = -np.mean([q[b] @ log(o[:, b].mean(0)) for b in range(n)])
+    return (1 - w) * ce + w * term.temperature**2 * np.mean(e)
 
 
-ONES = st.sampled_from([CE(), LTS(), CE(smoothing=.2), TET(), TET(mse_weight=.3), TKS(), TKS(ramp='end'), TKS(ramp='constant'), KD(weight=1., temperature=2.),
-                        LAF(weight=1., temperature=2.), LAF(weight=1., temperature=2., per_step=True)])
+ONES = st.sampled_from([
+    CE(), LTS(), CE(smoothing=.2), TET(), TET(mse_weight=.3), TKS(), TKS(ramp='end'),
+    TKS(ramp='constant'), KD(weight=1., temperature=2.), LAF(weight=1., temperature=2.),
+    LAF(weight=1., temperature=2., per_step=True)])
 KINDS = ['float16', 'bfloat16', 'float32', 'float64'] * 3 + ['int64', 'bool', 'complex64']
 SIZES = st.sampled_from([0, 1, 1, 2, 2, 2, 3, 3])
 
 
 @fuzz(4000)
-@tried(term=ONES, t=SIZES, b=SIZES, k=SIZES, d=SIZES, seed=st.integers(0, 99), kind=st.sampled_from(KINDS), data=st.data())
+@tried(term=ONES, t=SIZES, b=SIZES, k=SIZES, d=SIZES, seed=st.integers(0, 99),
+       kind=st.sampled_from(KINDS), data=st.data())
 def test_the_right_value_or_one_line(term, t, b, k, d, seed, kind, data):
     pick = lambda *v: data.draw(st.sampled_from(v))
     dtype = getattr(torch, kind)
-    o, f = (draw(*s, seed=seed + i, scale=2.).to(dtype) for i, s in enumerate([(t, b, k), (t, b, d)]))
+    sizes = [(t, b, k), (t, b, d)]
+    o, f = (draw(*s, seed=seed + i, scale=2.).to(dtype) for i, s in enumerate(sizes))
     width = d if isinstance(term, LAF) else k
     right = dtype in FLOATS and t*b*width > 0
 
-    y, label = torch.arange(b) % max(k, 1), pick('int64', 'int64', 'int32', 'uint8', 'shares', 'float', 'bool', 'above', 'ignored', 'short', 'column')
-    target = {'shares': draw(b, k, seed=seed + 3).softmax(-1).float(), 'float': y.float(), 'bool': y.bool(), 'short': y[1:], 'column': y[:, None]}.get(
-        label, y.to(getattr(torch, label, torch.int64)))
-    if label in ('above', 'ignored'): target = torch.cat([y[1:], torch.tensor([k if label == 'above' else -100] * min(b, 1), dtype=y.dtype)])
+    y = torch.arange(b) % max(k, 1)
+    label = pick('int64', 'int64', 'int32', 'uint8', 'shares', 'float', 'bool', 'above', 'ignored',
+                 'short', 'column')
+    targets = {'shares': draw(b, k, seed=seed + 3).softmax(-1).float(), 'float': y.float(),
+               'bool': y.bool(), 'short': y[1:], 'column': y[:, None]}
+    target = targets.get(label, y.to(getattr(torch, label, torch.int64)))
+    if label in ('above', 'ignored'):
+        outside = torch.tensor([k if label == 'above' else -100] * min(b, 1), dtype=y.dtype)
+        target = torch.cat([y[1:], outside])
     progress = pick((0, 3), (2, 3), (0, 1), (2, 5), None, (3, 3), (-1, 3), (0, 0), (1., 2.))
     if not term.needs_teacher: right = right and label in ('int64', 'int32', 'uint8', 'shares')
     if isinstance(term, TKS):
         known = progress is not None and type(progress[0]) is int and 0 <= progress[0] < progress[1]
-        right = right and label != 'shares' and (known or progress is None and term.ramp == 'constant')
+        known = known or progress is None and term.ramp == 'constant'
+        right = right and label != 'shares' and known
 
     answers, n, more = pick((), (1,), (2,), (0,), (1, 1)), pick(b, b, b, b + 1), pick(0, 0, 0, 1)
-    theirs, features = draw(*answers, n, k + more, seed=seed + 4), draw(*answers, n, d + more, seed=seed + 5)
+    theirs = draw(*answers, n, k + more, seed=seed + 4)
+    features = draw(*answers, n, d + more, seed=seed + 5)
     layer = nn.Linear(max(d, 1), 4)
     teacher = Teacher(theirs, features, layer) if term.needs_teacher else None
-    if term.needs_teacher: right = right and (n, more) == (b, 0) and len(answers) < 2 and 0 not in answers
+    if term.needs_teacher:
+        right = right and (n, more) == (b, 0) and len(answers) < 2 and 0 not in answers
 
     try: got = sum(term(Output(o, f), target, progress, teacher).values())
     except UserError as e:
@@ -548,5 +605,6 @@ def test_the_right_value_or_one_line(term, t, b, k, d, seed, kind, data):
     assert right, got
     array = lambda x: x.detach().double().numpy()
     said = teacher and [array(theirs), array(features), array(layer.weight), array(layer.bias)]
-    reference = plain(term, array(o), array(f), array(target) if label == 'shares' else y.numpy(), progress, said)
+    truth = array(target) if label == 'shares' else y.numpy()
+    reference = plain(term, array(o), array(f), truth, progress, said)
     assert abs(got.item() - reference) <= 1e-4 * (1 + abs(reference))

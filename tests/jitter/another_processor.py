@@ -1,23 +1,31 @@
-"""Arithmetic as another processor might do it: what matrix products, convolutions, exponentials, sums and normalisations return is multiplied by
+"""Arithmetic as another processor might do it.
+
+What matrix products, convolutions, exponentials, sums and normalisations return is multiplied by
 1 + d or 1 - d, forward and backward, where d is about the last bit of the type.
 
-As on a processor, the same call gives the same result twice: the signs are a function of the seed, the operation, its inputs' shapes and strides,
-its result, and the place in it. A batch that is cut in two, or an image at another place of it, may come out different in the last bit.
+As on a processor, the same call gives the same result twice: the signs are a function of the seed,
+the operation, its inputs' shapes and strides, its result, and the place in it. A batch that is cut
+in two, or an image at another place of it, may come out different in the last bit.
 A logarithm of a sum changes by what rounding does to the sum's terms, however small it is itself.
-Sums that every processor does exactly, such as counts of spikes, stay as they are, and so do exp(0), saturated sigmoids and the like.
+Sums that every processor does exactly, such as counts of spikes, stay as they are, and so do
+exp(0), saturated sigmoids and the like.
 
-The kernels are replaced, not the calls: a TorchDispatchMode would see one thread only, and every operation.
+The kernels are replaced, not the calls: a TorchDispatchMode would see one thread only, and every
+operation.
 """
 import warnings, zlib
 from functools import cache
 
 import torch
 
-SUMS = 'sum', 'sum.dim_IntList', 'mean', 'mean.dim', 'dot', 'mv', 'mm', 'bmm', 'addmm', 'addmv', 'baddbmm', 'convolution'
+SUMS = ('sum', 'sum.dim_IntList', 'mean', 'mean.dim', 'dot', 'mv', 'mm', 'bmm', 'addmm', 'addmv',
+        'baddbmm', 'convolution')
 BOUNDED = 'exp', 'sigmoid', 'tanh', '_softmax'
 LOGS = '_log_softmax', 'logsumexp'
-OTHERS = ('_softmax_backward_data', '_log_softmax_backward_data', 'nll_loss_forward', 'convolution_backward', 'native_batch_norm', 'native_batch_norm_backward',
-          'var.correction', 'std.correction', 'var_mean.correction', 'linalg_vector_norm', '_cdist_forward')
+OTHERS = ('_softmax_backward_data', '_log_softmax_backward_data', 'nll_loss_forward',
+          'convolution_backward', 'native_batch_norm', 'native_batch_norm_backward',
+          'var.correction', 'std.correction', 'var_mean.correction', 'linalg_vector_norm',
+          '_cdist_forward')
 LAST_BIT = {torch.float32: 1e-7, torch.float64: 4e-16}
 POOL = 2**20
 
@@ -38,7 +46,8 @@ def factors(like, call, seed):
 
 
 def exact(x) -> bool:
-    "Whether any sum of elements of `x` is without rounding, in whichever order: whole numbers, or multiples of 1/1024, and neither many nor large."
+    """Whether any sum of elements of `x` is without rounding, in whichever order.
+    Whole numbers, or multiples of 1/1024, and neither many nor large."""
     if (x.flatten()[:32] * 1024).frac().any(): return False
     most = x.abs().amax() * x.numel()
     return any(most * scale <= 2**24 and not (x * scale).frac().any() for scale in (1, 1024))
@@ -51,9 +60,11 @@ def tensors(values):
 
 
 def added(name, inputs):
-    "What a product of these inputs is added to, or None. Where the product is zero, nothing is rounded."
+    """What a product of these inputs is added to, or None.
+    Where the product is zero, nothing is rounded."""
     if name in ('addmm', 'addmv', 'baddbmm'): return inputs[0]
-    if name == 'convolution' and len(inputs) == 3: return inputs[2].view(-1, *[1] * (inputs[0].dim() - 2))
+    if name == 'convolution' and len(inputs) == 3:
+        return inputs[2].view(-1, *[1] * (inputs[0].dim() - 2))
 
 
 def jitter(out, inputs, name, seed):
@@ -73,7 +84,8 @@ def jitter(out, inputs, name, seed):
 
 def pretend(seed: int):
     "From here on this process computes on a processor that does not exist."
-    library = pretend.library = torch.library.Library('aten', 'IMPL')   # kept: its kernels go when it goes
+    # kept: its kernels go when it goes
+    library = pretend.library = torch.library.Library('aten', 'IMPL')
 
     def replace(name):
         kernel = torch.library.get_kernel(f'aten::{name}', 'CPU')

@@ -1,5 +1,7 @@
-"""Python runs this file at its start where its folder is in PYTHONPATH: with SNN_REPRO_JITTER=SEED in the environment, torch computes as another
-processor might from the moment it is imported, in this process and in those that it starts. `make test-portable` sets both."""
+"""Python runs this file at its start where its folder is in PYTHONPATH.
+With SNN_REPRO_JITTER=SEED in the environment, torch computes as another processor might from the
+moment it is imported, in this process and in those that it starts. `make test-portable` sets
+both."""
 import os, sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.util import find_spec
@@ -20,7 +22,10 @@ class OnTorch(MetaPathFinder):
         if name != 'torch': return None
         sys.meta_path.remove(self)
         spec = find_spec(name)
-        if spec: spec.loader = After(spec.loader, lambda: __import__('another_processor').pretend(int(os.environ['SNN_REPRO_JITTER'])))
+        def pretend():
+            import another_processor
+            another_processor.pretend(int(os.environ['SNN_REPRO_JITTER']))
+        if spec: spec.loader = After(spec.loader, pretend)
         return spec
 
 
