@@ -20,15 +20,21 @@ from .tables import wording
 NO_TERMS = ('epoch', 'lr', 'train', 'test')   # columns of a history that are no part of the loss
 
 def moments(record) -> dict[str, dict]:
-    "The terms of the loss (name -> value) at the early moments that a record keeps: 'probe', 'epoch 1', 'epoch 2'."
+    """The terms of the loss (name -> value) at the early moments that a record keeps: 'probe',
+    'epoch 1', 'epoch 2'."""
     terms = {k: v.to_numpy() for k, v in record.history.items() if k not in NO_TERMS}
-    epochs = [{k: float(v[n]) for k, v in terms.items()} for n in range(min(2, len(record.history)))]
+    first = range(min(2, len(record.history)))
+    epochs = [{k: float(v[n]) for k, v in terms.items()} for n in first]
     probe = record.metrics.get('probe') or {}
-    check(isinstance(probe, dict) and all(type(v) is float for v in probe.values()), f'a probe has numbers, found {shown(probe)}', record.id, 'do not use this record')
-    return ({'probe': probe} if probe else {}) | {f'epoch {n}': row for n, row in enumerate(epochs, 1)}
+    numbers = isinstance(probe, dict) and all(type(v) is float for v in probe.values())
+    check(numbers, f'a probe has numbers, found {shown(probe)}', record.id,
+          'do not use this record')
+    found = {'probe': probe} if probe else {}
+    return found | {f'epoch {n}': row for n, row in enumerate(epochs, 1)}
 
 def apart(x: dict, y: dict) -> dict[str, float]:
-    "How far two sets of terms are apart, each term as a share of the larger whole loss; infinite for a term that one lacks, or that is no number."
+    """How far two sets of terms are apart, each term as a share of the larger whole loss; infinite
+    for a term that one lacks, or that is no number."""
     whole = max(sum(map(abs, x.values())), sum(map(abs, y.values())))
     def share(k):
         if k not in x or k not in y: return float('inf')
@@ -45,30 +51,41 @@ def settings() -> dict[str, str]:
     found = {}
     for exhibit in contents()['exhibits']:
         for row in exhibit['rows']:
-            labels = {k: row['labels'][k] for k in sorted(row['labels'], key=lambda k: k != 'method')}
-            for id in row['runs'].values(): found.setdefault(id.replace('-s0-', '-'), wording(labels))
+            first = sorted(row['labels'], key=lambda k: k != 'method')
+            labels = {k: row['labels'][k] for k in first}
+            for id in row['runs'].values():
+                found.setdefault(id.replace('-s0-', '-'), wording(labels))
     return found
 
+# %% ../nbs/44c_early.ipynb #5538b2dc
 def early(pairs) -> pd.DataFrame:
-    """A line for each setting, moment and term of the `pairs` of records with the same id: the method, the number of seeds (the first few),
-    the median over them of how far the two are apart, and the tolerance."""
+    """A line for each setting, moment and term of the `pairs` of records with the same id: the
+    method, the number of seeds (the first few), the median over them of how far the two are apart,
+    and the tolerance."""
     seen, looked = {}, Counter()
     for x, y in pairs:
         looked[x.setting] += 1
         if looked[x.setting] > MOST: continue
         a, b = moments(x), moments(y)
         for moment in (m for m in a if m in b):
-            for term, share in apart(a[moment], b[moment]).items(): seen.setdefault((x.setting, moment, term), []).append(share)
-    lines = [{'method': settings().get(s, s), 'setting': s, 'moment': m, 'term': t, 'seeds': len(v), 'apart': float(np.median(v)), 'tolerance': TOLERANCE[m]}
+            for term, share in apart(a[moment], b[moment]).items():
+                seen.setdefault((x.setting, moment, term), []).append(share)
+    lines = [{'method': settings().get(s, s), 'setting': s, 'moment': m, 'term': t,
+              'seeds': len(v), 'apart': float(np.median(v)), 'tolerance': TOLERANCE[m]}
              for (s, m, t), v in seen.items() if len(v) >= LEAST]
-    return pd.DataFrame(lines, columns=['method', 'setting', 'moment', 'term', 'seeds', 'apart', 'tolerance'])
+    columns = ['method', 'setting', 'moment', 'term', 'seeds', 'apart', 'tolerance']
+    return pd.DataFrame(lines, columns=columns)
 
+# %% ../nbs/44c_early.ipynb #fba43052
 def alarms(found: pd.DataFrame) -> list[str]:
-    "One line for each setting of `early` that leaves a tolerance: the method, and the term that is farthest beyond it."
+    """One line for each setting of `early` that leaves a tolerance: the method, and the term that
+    is farthest beyond it."""
     beyond = found.assign(times=found['apart']/found['tolerance'])
-    beyond = beyond[beyond['times'] > 1].sort_values('times', ascending=False, kind='stable').drop_duplicates('setting')
+    beyond = beyond[beyond['times'] > 1].sort_values('times', ascending=False, kind='stable')
+    beyond = beyond.drop_duplicates('setting')
     def line(r):
-        how = 'stands in one of the two alone' if np.isinf(r.apart) else f'differs by {r.apart:.2g} of the loss (tolerance {r.tolerance:g})'
+        how = f'differs by {r.apart:.2g} of the loss (tolerance {r.tolerance:g})'
+        if np.isinf(r.apart): how = 'stands in one of the two alone'
         where = 'after one step' if r.moment == 'probe' else f'in {r.moment}'
         return f'{r.method}: {r.term} {where} {how}, median of {r.seeds} seeds'
     return [line(r) for r in beyond.itertuples()]

@@ -44,7 +44,8 @@ def walk(top: Path):
     seen = {str(p): p for p in Path(os.path.realpath(top)).parents}
     for folder, below, names in os.walk(top, onerror=fail, followlinks=True):
         real = os.path.realpath(folder)
-        check(real not in seen, f'is the same folder as {seen.get(real)}', folder, 'remove the link')
+        check(real not in seen, f'is the same folder as {seen.get(real)}', folder,
+              'remove the link')
         seen[real] = folder
         litter = [n for n in below if n.lower() in _LITTER]
         below[:] = sorted(n for n in below if n[0] != '.' and n not in litter)
@@ -61,32 +62,37 @@ def check_classes(train: dict, test: dict, home: Path, names: tuple[str, str]):
     for part, found in zip(names, (train, test)):
         for c in sorted(found):
             twin = forms.get(normalize('NFC', c), c)
-            check(twin == c, f'the class {ascii(c)} is also written {ascii(twin)}: the same letters in '
-                  'another Unicode normal form', str(home/part), 'rename one of them')
+            check(twin == c, f'the class {ascii(c)} is also written {ascii(twin)}: the same '
+                  'letters in another Unicode normal form', str(home/part), 'rename one of them')
             check(c in train, f'has a class {c!r} that {names[0]} has not', str(home/part),
                   'the two parts share their classes')
             check(found[c], 'has no image', str(home/part/c),
                   f'give each class at least one ({" ".join(_ENDINGS)}), or remove its folder')
 
-
+# %% ../nbs/25a_lists.ipynb #3db5bdd7
 def read_tree(home: Path, train: str = 'train', test: str = 'test') -> Parts:
-    "The images in the folders <train>/<class> and <test>/<class> at any depth; classes count in the order of their names."
+    """The images in the folders <train>/<class> and <test>/<class> at any depth; classes count in
+    the order of their names."""
     left, astray = Counter(), Counter()
     def files(part):
-        check((home/part).is_dir(), 'there is no such folder', str(home/part), f'{train}/<class>/… and {test}/<class>/… are needed')
+        check((home/part).is_dir(), 'there is no such folder', str(home/part),
+              f'{train}/<class>/… and {test}/<class>/… are needed')
         found = {}
         for folder, names, others in walk(home/part):
             left.update(others)
             place = folder.relative_to(home)
-            if len(place.parts) > 1: found.setdefault(place.parts[1], []).extend((place/n).as_posix() for n in names)
+            paths = [(place/n).as_posix() for n in names]
+            if len(place.parts) > 1: found.setdefault(place.parts[1], []).extend(paths)
             else: astray.update({part: len(names)})
-        check(found, 'has no folders of classes', str(home/part), 'one folder for each class is needed')
+        check(found, 'has no folders of classes', str(home/part),
+              'one folder for each class is needed')
         return found
     parts = files(train), files(test)
     check_classes(*parts, home, (train, test))
     classes = sorted(parts[0])
     def flat(found):
-        return [n for c in classes for n in sorted(found.get(c, ()))], [k for k, c in enumerate(classes) for _ in found.get(c, ())]
+        names = [n for c in classes for n in sorted(found.get(c, ()))]
+        return names, [k for k, c in enumerate(classes) for _ in found.get(c, ())]
     notes = [f'{home/part}: {n} images beside the folders of classes are left out'
              for part, n in astray.items() if n]
     counts = ', '.join(f'{n} {what}' for what, n in sorted(left.items()))
@@ -95,10 +101,12 @@ def read_tree(home: Path, train: str = 'train', test: str = 'test') -> Parts:
 
 # %% ../nbs/25a_lists.ipynb #f1fde44d
 def present(home: Path, listing: Parts, again: str) -> Parts:
-    "The listing, if each of its files is there. Raises `UserError` with the first that is not, and the remedy `again`."
+    """The listing, if each of its files is there. Raises `UserError` with the first that is not,
+    and the remedy `again`."""
     names = listing.train[0] + listing.test[0]
     lost = [n for n in names if not (home/n).is_file()]
-    if lost: raise UserError(f'is listed but not there · {len(lost)} such of {len(names)}', str(home/lost[0]), again)
+    if lost: raise UserError(f'is listed but not there · {len(lost)} such of {len(names)}',
+                             str(home/lost[0]), again)
     return listing
 
 
@@ -127,15 +135,18 @@ def read_table(path: Path, again: str) -> dict[int, str]:
 
 
 def read_cub(home: Path, again: str) -> Parts:
-    "The official lists of CUB-200-2011: images.txt, image_class_labels.txt, train_test_split.txt, classes.txt, and the folder images/."
+    """The official lists of CUB-200-2011: images.txt, image_class_labels.txt, train_test_split.txt,
+    classes.txt, and the folder images/."""
     lists = 'images', 'image_class_labels', 'train_test_split', 'classes'
     names, labels, training, classes = (read_table(home/f'{n}.txt', again) for n in lists)
-    check(names.keys() == labels.keys() == training.keys(), 'its lists name different images', str(home), again)
+    check(names.keys() == labels.keys() == training.keys(), 'its lists name different images',
+          str(home), again)
     place = {c: k for k, c in enumerate(classes)}
     def numbers(list_, name, known, what):
         found = {i: whole(v, f'{home/name}, image {i}', again) for i, v in list_.items()}
         bad = [i for i, v in found.items() if v not in known]
-        if bad: raise UserError(f'image {bad[0]} has {what} · {len(bad)} such', str(home/name), again)
+        if bad: raise UserError(f'image {bad[0]} has {what} · {len(bad)} such', str(home/name),
+                                again)
         return found
     labels = numbers(labels, 'image_class_labels.txt', place, 'a class that classes.txt has not')
     training = numbers(training, 'train_test_split.txt', (0, 1), 'neither 0 nor 1')
@@ -155,7 +166,7 @@ def read_mat(path: Path, again: str) -> dict:
         reason = (str(e) or type(e).__name__).splitlines()[0]
         raise UserError(f'cannot be read as a MATLAB file ({reason})', str(path), again) from e
 
-
+# %% ../nbs/25a_lists.ipynb #2bfb41e5
 def texts(values, path: Path, again: str) -> list[str]:
     "The `values` of a list as text. Raises `UserError` with the row of the first that is none."
     found = [content(v) for v in values]
@@ -174,7 +185,7 @@ def labels_from(values, path: Path, again: str, count: int | None = None, row='r
         raise UserError(f'{row} {bad[0] + 1} {said} · {len(bad)} such', str(path), again)
     return [k - 1 for k in found]
 
-
+# %% ../nbs/25a_lists.ipynb #cb42a418
 def one_of(*paths: Path) -> Path:
     "The first of `paths` that is there, or else the first."
     return next((p for p in paths if p.exists()), paths[0])
@@ -184,13 +195,15 @@ def nested(home: Path, name: str) -> str:
     "`name`, or `name`/`name` where the folder under `home` has another of its own name in it."
     return f'{name}/{name}' if (home/name/name).is_dir() else name
 
-
+# %% ../nbs/25a_lists.ipynb #d417bcfa
 def read_dogs(home: Path, again: str) -> Parts:
-    "The official lists of Stanford Dogs: train_list.mat, test_list.mat (in the folder, or in its folder lists/), and the folder Images/."
+    """The official lists of Stanford Dogs: train_list.mat, test_list.mat (in the folder, or in its
+    folder lists/), and the folder Images/."""
     def flat(name):
         path = one_of(home/name, home/'lists'/name)
         found = read_mat(path, again)
-        check({'file_list', 'labels'} <= found.keys(), 'has no file_list and labels', str(path), again)
+        check({'file_list', 'labels'} <= found.keys(), 'has no file_list and labels', str(path),
+              again)
         names = texts(np.atleast_1d(found['file_list']), path, again)
         labels = labels_from(np.atleast_1d(found['labels']), path, again)
         same = len(names) == len(labels)
@@ -201,7 +214,7 @@ def read_dogs(home: Path, again: str) -> Parts:
     names = dict(sorted({k: breed(n) for n, k in zip(*train)}.items()))
     return Parts(train, test, tuple(names.values()))
 
-
+# %% ../nbs/25a_lists.ipynb #ec5b517b
 def devkit_of(home: Path) -> Path:
     "The folder of Stanford Cars' lists."
     return one_of(home/'car_devkit'/'devkit', home/nested(home, 'devkit'))
@@ -216,13 +229,15 @@ def car_classes(home: Path, again: str) -> tuple[str, ...]:
 
 
 def read_cars(home: Path, again: str) -> Parts:
-    """The official lists of Stanford Cars: devkit/cars_train_annos.mat, devkit/cars_meta.mat, cars_test_annos_withlabels.mat (beside
-    devkit/ or in it), and the folders cars_train/ and cars_test/."""
+    """The official lists of Stanford Cars: devkit/cars_train_annos.mat, devkit/cars_meta.mat,
+    cars_test_annos_withlabels.mat (beside devkit/ or in it), and the folders cars_train/ and
+    cars_test/."""
     devkit, name = devkit_of(home), 'cars_test_annos_withlabels.mat'
     classes = car_classes(home, again)
     def flat(path, folder):
         rows = np.atleast_1d(read_mat(path, again).get('annotations', ()))
-        check(rows.size and {'fname', 'class'} <= set(rows.dtype.names or ()), 'has no annotations, fname and class', str(path), again)
+        known = rows.size and {'fname', 'class'} <= set(rows.dtype.names or ())
+        check(known, 'has no annotations, fname and class', str(path), again)
         names = texts([r['fname'] for r in rows], path, again)
         labels = labels_from([r['class'] for r in rows], path, again, len(classes))
         return [f'{nested(home, folder)}/{n}' for n in names], labels

@@ -54,15 +54,17 @@ def tell(notes: list[str], kept: Path | None, found: dict):
 
 # %% ../nbs/32f_looking.ipynb #59b243f3
 def trace(data: Data, root: Path | None) -> str | None:
-    "Ten digits for names, sizes and times of all files of a data set; None where it is made of no files, or they are not there."
+    """Ten digits for names, sizes and times of all files of a data set; None where it is made of no
+    files, or they are not there."""
     home = home_of(data, root)
     if home is None or not home.exists(): return None
     h = hashlib.sha256()
-    files = [home] if home.is_file() else sorted(Path(f)/n for f, _, names in os.walk(home) for n in names)
-    for file in files:
+    files = sorted(Path(f)/n for f, _, names in os.walk(home) for n in names)
+    for file in [home] if home.is_file() else files:
         try: about = os.stat(file)
         except OSError: continue   # a link to nowhere, which is no part of the data either
-        h.update(f'{file.relative_to(home)}\t{about.st_size}\t{about.st_mtime_ns}\n'.encode('utf-8', 'surrogateescape'))
+        line = f'{file.relative_to(home)}\t{about.st_size}\t{about.st_mtime_ns}\n'
+        h.update(line.encode('utf-8', 'surrogateescape'))
     return h.hexdigest()[:10]
 
 

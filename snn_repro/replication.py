@@ -15,29 +15,34 @@ import numpy as np
 import pandas as pd
 
 from .catalogue import Tier, find_tier, listed, plan
-from .claims import CLAIMS, SEEDS, Claim, between, comparisons, filled_rows, measure_of, word
+from .claims import (
+    CLAIMS, SEEDS, Claim, between, comparisons, filled_rows, measure_of, word)
 from .stats import holm_levels, p_value, paired, power, redrawn, repeated, words_of
 
 # %% ../nbs/44b_replication.ipynb #88093576
 class Common:
-    "The records of `runs` whose ids are among `ids`: stands in for `Runs` where exhibits are filled."
+    """The records of `runs` whose ids are among `ids`: stands in for `Runs` where exhibits are
+    filled."""
     def __init__(self, runs, ids):
         self.runs, self.ids = runs, frozenset(ids)
 
-    def get(self, experiment): return self.runs.get(experiment) if experiment.id in self.ids else None
+    def get(self, experiment):
+        return self.runs.get(experiment) if experiment.id in self.ids else None
 
 def common(planned, a, b) -> list[tuple]:
     "The pairs of records (of `a`, of `b`) of the `planned` runs that both hold."
     return [(x, y) for e in planned if (x := a.get(e)) and (y := b.get(e))]
 
 def same_answers(x, y) -> bool:
-    "Whether two records answer each test image alike, after every number of steps and at each step alone."
+    """Whether two records answer each test image alike, after every number of steps and at each
+    step alone."""
     o, p = x.outcomes, y.outcomes
     return all(np.array_equal(o[k], p[k]) for k in ('label', 'prefix', 'step'))
 
 # %% ../nbs/44b_replication.ipynb #80405417
 class Effect(NamedTuple):
-    "An effect in two sets of runs: the claim, what is compared on which rows, its gap, and seed -> effect in each set, for the seeds that both have."
+    """An effect in two sets of runs: the claim, what is compared on which rows, its gap, and
+    seed -> effect in each set, for the seeds that both have."""
     claim: Claim
     what: str
     rows: str
@@ -46,17 +51,20 @@ class Effect(NamedTuple):
     there: dict
 
     @property
-    def differences(self) -> np.ndarray: return np.array([self.here[s] - self.there[s] for s in self.here])
+    def differences(self) -> np.ndarray:
+        return np.array([self.here[s] - self.there[s] for s in self.here])
 
 def effects(tier: Tier, a, b, claims=CLAIMS) -> list[Effect]:
     "The effects that the runs `a` and `b`, restricted to the same ids, both have in `tier`."
     rows, found = [filled_rows(tier, runs) for runs in (a, b)], []
     for claim in claims:
-        ours, theirs = ({(c.what, c.rows): c for c in comparisons(claim, of(claim.exhibit))} for of in rows)
+        ours, theirs = ({(c.what, c.rows): c for c in comparisons(claim, of(claim.exhibit))}
+                        for of in rows)
         for key in ours.keys() & theirs.keys():
             x, y = (dict(zip(c.seeds, c.differences)) for c in (ours[key], theirs[key]))
             both = [s for s in x if s in y]
-            if both: found.append(Effect(claim, *key, ours[key].gap, {s: x[s] for s in both}, {s: y[s] for s in both}))
+            here, there = ({s: d[s] for s in both} for d in (x, y))
+            if both: found.append(Effect(claim, *key, ours[key].gap, here, there))
     order = {c.id: n for n, c in enumerate(claims)}
     return sorted(found, key=lambda e: (order[e.claim.id], e.what, e.rows))
 
@@ -64,7 +72,8 @@ def effects(tier: Tier, a, b, claims=CLAIMS) -> list[Effect]:
 DIFFERS, AGREES, CANNOT_TELL = WORDS = 'differs', 'agrees', 'cannot tell'
 
 class Weighed(NamedTuple):
-    "An effect and the difference of its two sets: mean, ends of the 95 % interval, p, Holm's level, the size that could have been seen, the word."
+    """An effect and the difference of its two sets: mean, ends of the 95 % interval, p, Holm's
+    level, the size that could have been seen, the word."""
     effect: Effect
     mean: float; low: float; high: float; p: float; level: float; visible: float; word: str
 
@@ -75,9 +84,11 @@ def word_for(low: float, high: float, p: float, level: float, gap: float) -> str
 
 @lru_cache(maxsize=None)
 def visible(n: int, level: float, chance: float = .8) -> float:
-    "The smallest true difference, in standard deviations, that a paired t-test of `n` seeds at `level` shows with this chance; infinite for n < 2."
+    """The smallest true difference, in standard deviations, that a paired t-test of `n` seeds at
+    `level` shows with this chance; infinite for n < 2."""
+    if n < 2: return float('inf')
     from scipy.optimize import brentq
-    return brentq(lambda size: power(size, 1., n, level) - chance, 1e-3, 1e4) if n > 1 else float('inf')
+    return brentq(lambda size: power(size, 1., n, level) - chance, 1e-3, 1e4)
 
 def weigh(found: list[Effect]) -> list[Weighed]:
     "The word of each effect, Holm's correction over all of them."
@@ -87,17 +98,21 @@ def weigh(found: list[Effect]) -> list[Weighed]:
         d = e.differences
         mean, low, high, _, n = paired(d, 0*d)
         seen = visible(n, first)*(d.std(ddof=1) if n > 1 else 1)
-        return Weighed(e, mean, low, high, p, float(level), seen, word_for(low, high, p, level, e.gap))
+        said = word_for(low, high, p, level, e.gap)
+        return Weighed(e, mean, low, high, p, float(level), seen, said)
     return [one(*a) for a in zip(found, ps, holm_levels(ps))]
 
 # %% ../nbs/44b_replication.ipynb #4c8ff1f4
 def flips(n: int) -> np.ndarray:
-    "Signs `[choices, n]`: all of them up to n = 12, else 9,999 drawn ones; the first choice is +1 throughout."
+    """Signs `[choices, n]`: all of them up to n = 12, else 9,999 drawn ones; the first choice is +1
+    throughout."""
     if n <= 12: return 1 - 2*((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-    return np.concatenate([np.ones((1, n), int), np.random.default_rng(0).choice([-1, 1], (9999, n))])
+    drawn = np.random.default_rng(0).choice([-1, 1], (9999, n))
+    return np.concatenate([np.ones((1, n), int), drawn])
 
 def flipped(found: list[Effect]) -> float:
-    "p of the global test that flips whole seeds. A seed that an effect lacks counts as no difference; NaN without any effect; 1 where nothing differs."
+    """p of the global test that flips whole seeds. A seed that an effect lacks counts as no
+    difference; NaN without any effect; 1 where nothing differs."""
     if not found: return float('nan')
     seeds = sorted({s for e in found for s in e.here})
     d = np.array([[e.here[s] - e.there[s] if s in e.here else 0. for s in seeds] for e in found])
@@ -108,23 +123,28 @@ def flipped(found: list[Effect]) -> float:
 
 # %% ../nbs/44b_replication.ipynb #95c2ae5d
 def changed_words(tier: Tier, found: list[Effect], claims=CLAIMS) -> tuple[list[tuple], int, float]:
-    """The claims whose word is not the same in both sets, as (claim, word here, word there); how many comparisons change theirs;
-    and how many a redraw of the seeds changes on average in the set `there`. Judged as chapter 44 does, on what both sets have."""
+    """The claims whose word is not the same in both sets, as (claim, word here, word there); how
+    many comparisons change theirs; and how many a redraw of the seeds changes on average in the set
+    `there`. Judged as chapter 44 does, on what both sets have."""
     changed, comparisons, expected = [], 0, 0.
     for claim in claims:
         mine = [e for e in found if e.claim is claim and len(e.here) >= min(SEEDS, tier.seeds)]
         if not mine: continue
         gaps = [e.gap for e in mine]
-        here, there = (words_of([list(d.values()) for d in side], gaps).tolist() for side in zip(*((e.here, e.there) for e in mine)))
+        sides = zip(*((e.here, e.there) for e in mine))
+        here, there = (words_of([list(d.values()) for d in side], gaps).tolist()
+                       for side in sides)
         if word(here) != word(there): changed.append((claim, word(here), word(there)))
         comparisons += sum(x != y for x, y in zip(here, there))
         again = redrawn([list(e.there.values()) for e in mine], gaps)
         expected += sum(1 - repeated(*both) for both in zip(there, again.T))
     return changed, comparisons, expected
 
+# %% ../nbs/44b_replication.ipynb #a0e4d33f
 class Replication(NamedTuple):
-    """Two sets of runs, compared: the pairs of records, how many `planned` runs there were, how many pairs answer each image alike, the weighed effects,
-    p of the global test, the claims with another word, and how many comparisons changed theirs and would by a redraw of the seeds."""
+    """Two sets of runs, compared: the pairs of records, how many `planned` runs there were, how
+    many pairs answer each image alike, the weighed effects, p of the global test, the claims with
+    another word, and how many comparisons changed theirs and would by a redraw of the seeds."""
     pairs: list
     planned: int
     identical: int
@@ -141,51 +161,71 @@ class Replication(NamedTuple):
 
     @property
     def unseen(self) -> float:
-        "The size, in points of top-1, under which a difference could not be seen: the median over these effects, as far as they differ at all."
-        sizes = [w.visible for w in self.weighed if w.effect.claim.measure == 'top1' and w.visible > 0]
+        """The size, in points of top-1, under which a difference could not be seen: the median over
+        these effects, as far as they differ at all."""
+        sizes = [w.visible for w in self.weighed
+                 if w.effect.claim.measure == 'top1' and w.visible > 0]
         return float(np.median(sizes)) if sizes else float('nan')
 
+# %% ../nbs/44b_replication.ipynb #bc187fc0
 def replication(exhibits, tier: Tier, a, b) -> Replication:
     "The runs `a` against the runs `b`, for what both have of `exhibits` in `tier`."
     known = find_tier(tier.name)
     planned = plan(listed(exhibits), known)
     pairs = common(planned, a, b)
-    ids, claims = [x.id for x, _ in pairs], [c for c in CLAIMS if c.exhibit in {x.id for x in exhibits}]
+    ids, asked = [x.id for x, _ in pairs], {x.id for x in exhibits}
+    claims = [c for c in CLAIMS if c.exhibit in asked]
     found = effects(known, Common(a, ids), Common(b, ids), claims)
-    return Replication(pairs, len(planned), sum(same_answers(*p) for p in pairs), weigh(found), flipped(found), *changed_words(known, found, claims))
+    identical = sum(same_answers(*p) for p in pairs)
+    return Replication(pairs, len(planned), identical, weigh(found), flipped(found),
+                       *changed_words(known, found, claims))
 
 # %% ../nbs/44b_replication.ipynb #012e0ecb
 MARK = ' <'
 
 def replication_table(found: Replication, names=('here', 'there')) -> pd.DataFrame:
-    "A line an effect, those that differ first and marked: both sets' mean, their difference with its 95 % interval, p, what could have been seen, the word."
+    """A line an effect, those that differ first and marked: both sets' mean, their difference with
+    its 95 % interval, p, what could have been seen, the word."""
     lines = []
     for w in sorted(found.weighed, key=lambda w: WORDS.index(w.word) if w.word == DIFFERS else 1):
         e, m = w.effect, measure_of(w.effect.claim)
         d, means = f'+.{m.digits}f', [np.mean(list(side.values())) for side in (e.here, e.there)]
-        lines.append({'claim': e.claim.id, 'compared': e.what, 'rows': e.rows, 'measure': m.title, 'n': str(len(e.here))} |
+        lines.append({'claim': e.claim.id, 'compared': e.what, 'rows': e.rows, 'measure': m.title,
+                      'n': str(len(e.here))} |
                      {name: f'{v:{d}}' for name, v in zip(names, means)} |
-                     {'difference': f'{w.mean:{d}}', '95 % interval': between(w.low, w.high, d), 'p': f'{w.p:.2g}', 'gap': f'{e.gap:.{m.digits}f}',
-                      'could be seen': f'{w.visible:.{m.digits}f}', 'word': w.word + MARK*(w.word == DIFFERS)})
+                     {'difference': f'{w.mean:{d}}', '95 % interval': between(w.low, w.high, d),
+                      'p': f'{w.p:.2g}', 'gap': f'{e.gap:.{m.digits}f}',
+                      'could be seen': f'{w.visible:.{m.digits}f}',
+                      'word': w.word + MARK*(w.word == DIFFERS)})
     return pd.DataFrame(lines).set_index(['claim', 'compared', 'rows']) if lines else pd.DataFrame()
 
+# %% ../nbs/44b_replication.ipynb #c79b6f44
 def plural(n: int, what: str) -> str: return f'{n} {what}{"s"[:n != 1]}'
 
 def told(found: Replication) -> dict[str, list[str]]:
-    "What came out of the comparison, as lines of plain text: 'counts', what 'differs', 'all' effects at once, and other 'words'."
+    """What came out of the comparison, as lines of plain text: 'counts', what 'differs', 'all'
+    effects at once, and other 'words'."""
     if not found.pairs: return {'counts': ['No run is in both.']}
-    counts = [f'{plural(len(found.pairs), "run")} of {found.planned} in both; {found.identical} answer each image alike.']
+    counts = [f'{plural(len(found.pairs), "run")} of {found.planned} in both; '
+              f'{found.identical} answer each image alike.']
     if not found.weighed: return {'counts': [*counts, 'No claim can be compared with these runs.']}
-    said = ', '.join(f'{len(found.of(w))} {plurals}' for w, plurals in zip(WORDS, ('differ', 'agree', 'cannot be told apart')))
+    plurals = zip(WORDS, ('differ', 'agree', 'cannot be told apart'))
+    said = ', '.join(f'{len(found.of(w))} {words}' for w, words in plurals)
     counts.append(f'{plural(len(found.weighed), "effect")}: {said}.')
-    if np.isfinite(found.unseen): counts.append(f'Differences under about {found.unseen:.2g} points of top-1 cannot be seen at {plural(found.seeds, "seed")}.')
+    if np.isfinite(found.unseen):
+        counts.append(f'Differences under about {found.unseen:.2g} points of top-1 cannot be seen '
+                      f'at {plural(found.seeds, "seed")}.')
     def line(w):
         where, d = w.effect.rows and f', {w.effect.rows}', f'+.{measure_of(w.effect.claim).digits}f'
-        return f'{DIFFERS}{MARK} {w.effect.claim.id}: {w.effect.what}{where}, by {w.mean:{d}} [{w.low:{d}}, {w.high:{d}}]'
+        by = f'{w.mean:{d}} [{w.low:{d}}, {w.high:{d}}]'
+        return f'{DIFFERS}{MARK} {w.effect.claim.id}: {w.effect.what}{where}, by {by}'
     together = [f'All effects at once, whole seeds flipped: p = {found.p:.2g}.',
-                f'{plural(found.changed, "comparison")} changed {"its word" if found.changed == 1 else "their words"}; '
+                f'{plural(found.changed, "comparison")} changed '
+                f'{"its word" if found.changed == 1 else "their words"}; '
                 f'a redraw of the seeds alone changes {found.expected:.1f} on average.']
     return {'counts': counts, 'differs': [line(w) for w in found.of(DIFFERS)], 'all': together,
-            'words': [f'another word: {claim.id} is {here} here, {there} there' for claim, here, there in found.claims]}
+            'words': [f'another word: {claim.id} is {here} here, {there} there'
+                      for claim, here, there in found.claims]}
 
-def sentences(found: Replication) -> list[str]: return [line for lines in told(found).values() for line in lines]
+def sentences(found: Replication) -> list[str]:
+    return [line for lines in told(found).values() for line in lines]
