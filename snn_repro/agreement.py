@@ -11,7 +11,8 @@ from typing import ClassVar, Literal
 
 from torch.special import entr
 
-from .objectives import KD, Objective, check_choices, check_progress, given
+from .objectives import (
+    KD, Objective, check_choices, check_progress, check_softened, given)
 from .spec import check
 from .tks import each_pays, ramped, shared_teacher
 
@@ -41,9 +42,7 @@ class Agreement(Objective):
     parts: ClassVar[tuple[str, ...]] = ('agreement',)
 
     def __post_init__(self):
-        check(self.temperature > 0, f'temperature is {self.temperature}', 'Agreement',
-              'use temperature > 0')
-        check(self.weight >= 0, f'weight is {self.weight}', 'Agreement', 'use weight >= 0')
+        check_softened(self)
         check_choices(self)
 
     def __call__(self, out, target, progress=None, teacher=None):

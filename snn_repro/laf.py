@@ -16,36 +16,46 @@ from torch import Tensor, nn
 from .objectives import KD, answered, as_output, sequence, soft_kl
 from .spec import check
 
-# %% ../nbs/11_laf.ipynb #70d9a85d
+# %% ../nbs/11_laf.ipynb #775f965d
 def read(classifier: nn.Linear, features: Tensor) -> Tensor:
-    """`features [...,D]` through a classifier whose weights are constants: the gradient reaches the features only.
-    Raises `UserError` for a classifier that is no nn.Linear, stands on another device or reads another width."""
-    fits = isinstance(classifier, nn.Linear) and features.shape[-1] == classifier.in_features and features.device == classifier.weight.device
+    """`features [...,D]` through a classifier whose weights are constants: the gradient reaches the
+    features only. Raises `UserError` for a classifier that is no nn.Linear, stands on another
+    device or reads another width."""
+    fits = (isinstance(classifier, nn.Linear) and features.shape[-1] == classifier.in_features and
+            features.device == classifier.weight.device)
     if not (torch.compiler.is_compiling() or fits):
         remedy = "the teacher's last layer reads the features of both nets"
-        check(isinstance(classifier, nn.Linear), f'expected an nn.Linear, found {type(classifier).__name__}', 'classifier', remedy)
+        check(isinstance(classifier, nn.Linear),
+              f'expected an nn.Linear, found {type(classifier).__name__}', 'classifier', remedy)
         check(features.shape[-1] == classifier.in_features,
-              f'features {list(features.shape)}, it reads {classifier.in_features}', 'classifier', remedy)
+              f'features {list(features.shape)}, it reads {classifier.in_features}',
+              'classifier', remedy)
         check(features.device == classifier.weight.device,
-              f'features on {features.device}, its weights on {classifier.weight.device}', 'classifier', 'put both on one device')
-    weight, bias = (None if p is None else p.detach().to(features.dtype) for p in (classifier.weight, classifier.bias))
+              f'features on {features.device}, its weights on {classifier.weight.device}',
+              'classifier', 'put both on one device')
+    weight, bias = (None if p is None else p.detach().to(features.dtype)
+                    for p in (classifier.weight, classifier.bias))
     return F.linear(features, weight, bias)
 
-
+# %% ../nbs/11_laf.ipynb #70d9a85d
 @dataclass(frozen=True, kw_only=True)
 class LAF(KD):
-    """`weight * temperature**2 * KL(ANN || SNN)` of both networks' features, read by the ANN's classifier (EnOF-SNN, L_AF).
+    """`weight * temperature**2 * KL(ANN || SNN)` of both networks' features, read by the ANN's
+    classifier (EnOF-SNN, L_AF).
 
-    The features are averaged over time first, as in the first author's public MPBN code, main_train.py, from which weight and
-    temperature come too (EnOF-SNN's own values are unconfirmed); `per_step` compares each step instead. Stands beside a task loss.
-    The teacher's features are `[T',B,D]`, or `[B,D]` as one answer. Raises `UserError` as `KD` and `read` do.
+    The features are averaged over time first, as in the first author's public MPBN code,
+    main_train.py, from which weight and temperature come too (EnOF-SNN's own values are
+    unconfirmed); `per_step` compares each step instead. Stands beside a task loss. The teacher's
+    features are `[T',B,D]`, or `[B,D]` as one answer. Raises `UserError` as `KD` and `read` do.
     """
     per_step: bool = False
     parts: ClassVar[tuple[str, ...]] = ('laf',)
     later: ClassVar[tuple] = ()
 
     def __call__(self, out, target, progress=None, teacher=None):
-        features, classifier = sequence(as_output(out, 'LAF').features, 'features', 'LAF'), self.need(teacher).classifier
+        features = sequence(as_output(out, 'LAF').features, 'features', 'LAF')
+        classifier = self.need(teacher).classifier
         answer = read(classifier, answered(teacher.features, 'features', features, 'LAF'))
         student = features if self.per_step else features.mean(0)
-        return {'laf': self.weight * soft_kl(read(classifier, student), answer.expand(*student.shape[:-1], -1), self.temperature)}
+        said, answer = read(classifier, student), answer.expand(*student.shape[:-1], -1)
+        return {'laf': self.weight * soft_kl(said, answer, self.temperature)}

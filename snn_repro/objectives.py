@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['sequence', 'mean_logits', 'Teacher', 'check_choices', 'Objective', 'check_labels', 'check_progress', 'as_output',
-           'given', 'CE', 'TET', 'LTS', 'soft_kl', 'answered', 'KD', 'check_objectives', 'total']
+           'given', 'CE', 'TET', 'LTS', 'soft_kl', 'answered', 'check_softened', 'KD', 'check_objectives', 'total']
 
 # %% ../nbs/10_objectives.ipynb #20c6b0b7
 from dataclasses import dataclass
@@ -22,12 +22,15 @@ from .spec import Spec, check, shown
 def sequence(x: Tensor, name: str, where: str) -> Tensor:
     """`x [T,B,K]`, which messages call `name`; floats of half precision become float32.
 
-    Raises `UserError` for anything but a tensor of floats with three dimensions, none of them empty.
-    While torch.compile traces, nothing is checked, here and in all functions below.
+    Raises `UserError` for anything but a tensor of floats with three dimensions, none of them
+    empty. While torch.compile traces, nothing is checked, here and in all functions below.
     """
-    if not (torch.compiler.is_compiling() or isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 3 and x.numel()):
-        check(isinstance(x, Tensor), f'{name}: expected a tensor, found {_seen(x)}', where, 'give a torch.Tensor [T,B,K]')
-        check(x.is_floating_point(), f'{name}: expected floats, found {_seen(x)}', where, 'call .float()')
+    if not (torch.compiler.is_compiling() or
+            isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 3 and x.numel()):
+        check(isinstance(x, Tensor), f'{name}: expected a tensor, found {_seen(x)}', where,
+              'give a torch.Tensor [T,B,K]')
+        check(x.is_floating_point(), f'{name}: expected floats, found {_seen(x)}', where,
+              'call .float()')
         check(x.ndim == 3 and x.numel(), f'{name}: expected [T,B,K], found {_seen(x)}', where,
               'the steps come first, and nothing is empty')
     return x.float() if x.element_size() < 4 else x
@@ -38,16 +41,17 @@ def _seen(x) -> str:
 
 # %% ../nbs/10_objectives.ipynb #6b6a4ad5
 def mean_logits(out: Output | Tensor) -> Tensor:
-    """The network's answer: the mean over time of the logits `[T,B,K]`, as `[B,K]` (TKS, equation 3).
-    Raises `UserError` as `sequence` does."""
+    """The network's answer: the mean over time of the logits `[T,B,K]`, as `[B,K]` (TKS, equation
+    3). Raises `UserError` as `sequence` does."""
     return sequence(out.logits if isinstance(out, Output) else out, 'logits', 'mean_logits').mean(0)
 
 # %% ../nbs/10_objectives.ipynb #9580766b
 class Teacher(NamedTuple):
-    """What a frozen ANN says about a batch: logits `[T',B,K]`, features `[T',B,D]`, and the layer that reads the features.
+    """What a frozen ANN says about a batch: logits `[T',B,K]`, features `[T',B,D]`, and the layer
+    that reads the features.
 
-    `T'` is 1 for still images and the number of frames for events; the terms take the mean over it. Logits `[B,K]` and features
-    `[B,D]`, as an ordinary ANN gives them, count as one answer.
+    `T'` is 1 for still images and the number of frames for events; the terms take the mean over it.
+    Logits `[B,K]` and features `[B,D]`, as an ordinary ANN gives them, count as one answer.
     """
     logits: Tensor
     features: Tensor
@@ -67,8 +71,9 @@ def check_choices(setting: Spec):
 class Objective(Spec):
     """A term of the loss. Subclasses name their `parts` and define `__call__`.
 
-    `__call__(out, target [B], progress=None, teacher=None)` returns `{part: weighted scalar}`; the sum is minimised. `progress` is
-    (epoch, epochs), the epoch counted from 0. A term raises `UserError` for what it reads and cannot use.
+    `__call__(out, target [B], progress=None, teacher=None)` returns `{part: weighted scalar}`; the
+    sum is minimised. `progress` is (epoch, epochs), the epoch counted from 0. A term raises
+    `UserError` for what it reads and cannot use.
     """
     needs_teacher: ClassVar[bool] = False
     parts: ClassVar[tuple[str, ...]] = ()
@@ -81,77 +86,95 @@ class Objective(Spec):
         "`teacher`, or a `UserError` where there is none."
         name, remedy = type(self).__name__, 'pass teacher=Teacher(logits, features, classifier)'
         check(teacher is not None, 'this term learns from an ANN, and none was given', name, remedy)
-        check(all(hasattr(teacher, f) for f in Teacher._fields), f'expected a Teacher, found {_seen(teacher)}', name, remedy)
+        check(all(hasattr(teacher, f) for f in Teacher._fields),
+              f'expected a Teacher, found {_seen(teacher)}', name, remedy)
         return teacher
 
 # %% ../nbs/10_objectives.ipynb #541dbfb7
 def check_labels(target: Tensor, classes: int, where: str):
-    """Raise `UserError` for class numbers outside 0..K-1, and for shares `[B,K]` that are negative or do not sum to 1.
-    It reads values: on a GPU it waits for them."""
+    """Raise `UserError` for class numbers outside 0..K-1, and for shares `[B,K]` that are negative
+    or do not sum to 1. It reads values: on a GPU it waits for them."""
     try:
         if target.is_floating_point():
             low, off = target.amin().item(), (target.sum(-1) - 1).abs().amax().item()
-            check(low >= 0 and off < .01, f'shares as low as {low:.3g}, and sums that are {off:.3g} off 1', where, 'give shares of 0 to 1')
+            check(low >= 0 and off < .01,
+                  f'shares as low as {low:.3g}, and sums that are {off:.3g} off 1', where,
+                  'give shares of 0 to 1')
         else:
             low, high = (v.item() for v in target.aminmax())
-            check(0 <= low and high < classes, f'label {low if low < 0 else high}, and the classes are 0 to {classes - 1}', where,
+            outside = low if low < 0 else high
+            check(0 <= low and high < classes,
+                  f'label {outside}, and the classes are 0 to {classes - 1}', where,
                   'leave out samples without a label')
-    except RuntimeError: pass   # within torch.func.vmap, and on the device meta, there are no values
+    except RuntimeError: pass   # in torch.func.vmap and on the device meta there are no values
 
-
-def check_progress(progress: tuple[int, int] | None, where: str, needed: bool = True) -> tuple[int, int]:
-    """`progress` if it is (epoch, epochs), whole numbers with 0 <= epoch < epochs; (0, 1) if it was left out and is not `needed`.
-    Raises `UserError` otherwise."""
+# %% ../nbs/10_objectives.ipynb #3623fdfd
+def check_progress(progress: tuple[int, int] | None, where: str,
+                   needed: bool = True) -> tuple[int, int]:
+    """`progress` if it is (epoch, epochs), whole numbers with 0 <= epoch < epochs; (0, 1) if it was
+    left out and is not `needed`. Raises `UserError` otherwise."""
     remedy = 'pass progress=(epoch, epochs), counted from 0'
-    check(progress is not None or not needed, 'progress is missing, and this term depends on it', where, remedy)
+    check(progress is not None or not needed, 'progress is missing, and this term depends on it',
+          where, remedy)
     if progress is None: return 0, 1
     if torch.compiler.is_compiling(): return progress
-    whole = isinstance(progress, (tuple, list)) and len(progress) == 2 and all(isinstance(v, Integral) for v in progress)
+    two = isinstance(progress, (tuple, list)) and len(progress) == 2
+    whole = two and all(isinstance(v, Integral) for v in progress)
     check(whole and 0 <= progress[0] < progress[1], f'progress is {shown(progress)}', where, remedy)
     return progress
 
-
+# %% ../nbs/10_objectives.ipynb #ee409a26
 def as_output(out: Output | Tensor, where: str) -> Output:
-    "`out`; a bare tensor counts as logits without features. Raises `UserError` for what has no logits."
+    """`out`; a bare tensor counts as logits without features. Raises `UserError` for what has no
+    logits."""
     if isinstance(out, Tensor): return Output(out, None)
-    check(hasattr(out, 'logits') and hasattr(out, 'features'), f'expected an Output, found {_seen(out)}', where,
-          'give Output(logits [T,B,K], features)')
+    check(hasattr(out, 'logits') and hasattr(out, 'features'),
+          f'expected an Output, found {_seen(out)}', where, 'give Output(logits [T,B,K], features)')
     return out
 
-
+# %% ../nbs/10_objectives.ipynb #481cd1f9
 def given(out: Output | Tensor, target: Tensor, where: str) -> tuple[Tensor, Tensor]:
-    """Logits and labels as the terms read them: `[T,B,K]` in float32 or finer; class numbers `[B]` in int64, or shares `[B,K]` in the
-    logits' dtype. Raises `UserError`, which names `where`, for other shapes, dtypes and devices, for what is empty, and on a CPU as
-    `check_labels` does."""
+    """Logits and labels as the terms read them: `[T,B,K]` in float32 or finer; class numbers `[B]`
+    in int64, or shares `[B,K]` in the logits' dtype. Raises `UserError`, which names `where`, for
+    other shapes, dtypes and devices, for what is empty, and on a CPU as `check_labels` does."""
     logits = sequence(as_output(out, where).logits, 'logits', where)
-    if not (torch.compiler.is_compiling() or _usual(target, logits)): _check_form(target, logits, where)
+    if not (torch.compiler.is_compiling() or _usual(target, logits)):
+        _check_form(target, logits, where)
     target = target.to(logits.dtype) if target.is_floating_point() else target.long()
-    if target.is_cpu and not torch.compiler.is_compiling(): check_labels(target, logits.shape[-1], where)
+    if target.is_cpu and not torch.compiler.is_compiling():
+        check_labels(target, logits.shape[-1], where)
     return logits, target
 
 def _usual(target, logits: Tensor) -> bool:
-    return isinstance(target, Tensor) and target.dtype == torch.int64 and target.shape == logits.shape[1:2] and target.device == logits.device
+    return (isinstance(target, Tensor) and target.dtype == torch.int64 and
+            target.shape == logits.shape[1:2] and target.device == logits.device)
 
 def _check_form(target, logits: Tensor, where: str):
     T, B, K = logits.shape
     remedy = 'give class numbers [B], or shares [B,K] as floats'
-    check(isinstance(target, Tensor) and not target.is_complex() and target.dtype != torch.bool, f'labels: found {_seen(target)}', where, remedy)
-    if len(target.shape) and len(target) == T != B: remedy = 'are these logits [B,T,K]? the steps come first: .transpose(0, 1)'
+    numbers = isinstance(target, Tensor) and not target.is_complex() and target.dtype != torch.bool
+    check(numbers, f'labels: found {_seen(target)}', where, remedy)
+    if len(target.shape) and len(target) == T != B:
+        remedy = 'are these logits [B,T,K]? the steps come first: .transpose(0, 1)'
     check(target.shape == ((B, K) if target.is_floating_point() else (B,)),
           f'logits {[T, B, K]} as [T,B,K] and labels {_seen(target)} do not fit', where, remedy)
-    check(target.device == logits.device, f'logits on {logits.device}, labels on {target.device}', where, 'put both on one device')
+    check(target.device == logits.device,
+          f'logits on {logits.device}, labels on {target.device}', where, 'put both on one device')
 
 # %% ../nbs/10_objectives.ipynb #6f9613a8
 @dataclass(frozen=True, kw_only=True)
 class CE(Objective):
-    """Cross-entropy of the mean logits (TKS, equation 6); `smoothing` > 0 is label smoothing. The target may be shares `[B,K]`.
+    """Cross-entropy of the mean logits (TKS, equation 6); `smoothing` > 0 is label smoothing. The
+    target may be shares `[B,K]`.
 
     Raises `UserError` for a `smoothing` outside [0, 1), and as `given` does.
     """
     smoothing: float = 0.0
     parts: ClassVar[tuple[str, ...]] = ('ce',)
 
-    def __post_init__(self): check(0 <= self.smoothing < 1, f'smoothing is {self.smoothing}', 'CE', 'use 0 <= smoothing < 1')
+    def __post_init__(self):
+        check(0 <= self.smoothing < 1, f'smoothing is {self.smoothing}', 'CE',
+              'use 0 <= smoothing < 1')
 
     def __call__(self, out, target, progress=None, teacher=None):
         logits, target = given(out, target, type(self).__name__)
@@ -160,12 +183,13 @@ class CE(Objective):
 # %% ../nbs/10_objectives.ipynb #135741db
 @dataclass(frozen=True, kw_only=True)
 class TET(Objective):
-    """Temporal efficient training: the mean over steps of each step's cross-entropy, and a pull of all logits to a constant.
+    """Temporal efficient training: the mean over steps of each step's cross-entropy, and a pull of
+    all logits to a constant.
 
-    `(1 - mse_weight) mean_t CE(o_t, y) + mse_weight mean (o - mse_target)**2`, as in the official TET code, functions.py.
-    The part `mse` exists only with `mse_weight` > 0; `smoothing` > 0 is label smoothing of every step.
-    The target may be shares `[B,K]`. Raises `UserError` for a `mse_weight` outside [0, 1] or a
-    `smoothing` outside [0, 1), and as `given` does.
+    `(1 - mse_weight) mean_t CE(o_t, y) + mse_weight mean (o - mse_target)**2`, as in the official
+    TET code, functions.py. The part `mse` exists only with `mse_weight` > 0; `smoothing` > 0 is
+    label smoothing of every step. The target may be shares `[B,K]`. Raises `UserError` for a
+    `mse_weight` outside [0, 1] or a `smoothing` outside [0, 1), and as `given` does.
     """
     mse_weight: float = 0.0
     mse_target: float = 1.0
@@ -174,7 +198,8 @@ class TET(Objective):
     later: ClassVar[tuple] = ('smoothing',)
 
     def __post_init__(self):
-        check(0 <= self.mse_weight <= 1, f'mse_weight is {self.mse_weight}', 'TET', 'use 0 <= mse_weight <= 1')
+        check(0 <= self.mse_weight <= 1, f'mse_weight is {self.mse_weight}', 'TET',
+              'use 0 <= mse_weight <= 1')
         check(0 <= self.smoothing < 1, f'smoothing is {self.smoothing}', 'TET',
               'use 0 <= smoothing < 1')
 
@@ -183,7 +208,8 @@ class TET(Objective):
         each = target.repeat(len(logits), *[1] * (target.ndim - 1))
         ce = F.cross_entropy(logits.flatten(0, 1), each, label_smoothing=self.smoothing)
         parts = {'tet': (1 - self.mse_weight) * ce}
-        return parts | {'mse': self.mse_weight * (logits - self.mse_target).square().mean()} if self.mse_weight else parts
+        if not self.mse_weight: return parts
+        return parts | {'mse': self.mse_weight * (logits - self.mse_target).square().mean()}
 
 # %% ../nbs/10_objectives.ipynb #d1485750
 @dataclass(frozen=True, kw_only=True)
@@ -201,9 +227,11 @@ class LTS(Objective):
 
 # %% ../nbs/10_objectives.ipynb #113866f1
 def soft_kl(student: Tensor, teacher: Tensor, temperature: float, detach: bool = True) -> Tensor:
-    """`temperature**2 * KL(teacher || student)` of softened logits `[...,K]`, summed over classes, averaged over the rest.
+    """`temperature**2 * KL(teacher || student)` of softened logits `[...,K]`, summed over classes,
+    averaged over the rest.
 
-    No gradient flows to `teacher`, unless `detach` is off. Raises `UserError` where the two differ in shape.
+    No gradient flows to `teacher`, unless `detach` is off. Raises `UserError` where the two differ
+    in shape.
     """
     if not (torch.compiler.is_compiling() or student.shape == teacher.shape):
         check(False, f'student {list(student.shape)}, teacher {list(teacher.shape)}', 'soft_kl')
@@ -213,21 +241,33 @@ def soft_kl(student: Tensor, teacher: Tensor, temperature: float, detach: bool =
 
 # %% ../nbs/10_objectives.ipynb #6afd65f8
 def answered(x: Tensor, name: str, own: Tensor, where: str) -> Tensor:
-    """The mean over `T'` of a teacher's logits or features `x` `[T',B,K]`, or `[B,K]` as one answer, as `[B,K]`. Raises `UserError`
-    as `sequence` does, and where samples, width or device are not those of the student's `own [T,B,K]`."""
+    """The mean over `T'` of a teacher's logits or features `x` `[T',B,K]`, or `[B,K]` as one
+    answer, as `[B,K]`. Raises `UserError` as `sequence` does, and where samples, width or device
+    are not those of the student's `own [T,B,K]`."""
     if isinstance(x, Tensor) and x.ndim == 2: x = x[None]
     x = sequence(x, f"the teacher's {name}", where)
-    if not (torch.compiler.is_compiling() or x.shape[1:] == own.shape[1:] and x.device == own.device):
-        check(x.shape[1:] == own.shape[1:], f"the teacher's {name} {list(x.shape)} do not fit the student's {list(own.shape)}", where,
-              "give the same samples, [T',B,K] or [B,K]")
-        check(x.device == own.device, f"the teacher's {name} are on {x.device}, the student's on {own.device}", where,
+    if not (torch.compiler.is_compiling() or
+            x.shape[1:] == own.shape[1:] and x.device == own.device):
+        check(x.shape[1:] == own.shape[1:],
+              f"the teacher's {name} {list(x.shape)} do not fit the student's {list(own.shape)}",
+              where, "give the same samples, [T',B,K] or [B,K]")
+        check(x.device == own.device,
+              f"the teacher's {name} are on {x.device}, the student's on {own.device}", where,
               'put both on one device')
     return x.mean(0)
+
+# %% ../nbs/10_objectives.ipynb #b466b40a
+def check_softened(term: Objective):
+    "Raise `UserError` unless the `temperature` of `term` is positive and its `weight` 0 or more."
+    name = type(term).__name__
+    check(term.temperature > 0, f'temperature is {term.temperature}', name, 'use temperature > 0')
+    check(term.weight >= 0, f'weight is {term.weight}', name, 'use weight >= 0')
 
 # %% ../nbs/10_objectives.ipynb #0d7d01bb
 @dataclass(frozen=True, kw_only=True)
 class KD(Objective):
-    """Vanilla distillation: `weight * temperature**2 * KL(teacher || student)` of the mean logits. Stands beside a task loss.
+    """Vanilla distillation: `weight * temperature**2 * KL(teacher || student)` of the mean logits.
+    Stands beside a task loss.
 
     `per_step` compares each step's logits with the teacher's mean instead. Labels are not read.
     Raises `UserError` for a negative `weight`, a `temperature` that is not positive, a missing
@@ -240,9 +280,7 @@ class KD(Objective):
     parts: ClassVar[tuple[str, ...]] = ('kd',)
     later: ClassVar[tuple] = ('per_step',)
 
-    def __post_init__(self):
-        check(self.weight >= 0, f'weight is {self.weight}', type(self).__name__, 'use weight >= 0')
-        check(self.temperature > 0, f'temperature is {self.temperature}', type(self).__name__, 'use temperature > 0')
+    def __post_init__(self): check_softened(self)
 
     def __call__(self, out, target, progress=None, teacher=None):
         logits = sequence(as_output(out, 'KD').logits, 'logits', 'KD')
@@ -252,26 +290,35 @@ class KD(Objective):
 
 # %% ../nbs/10_objectives.ipynb #aa741d9e
 def check_objectives(objectives: tuple[Objective, ...]):
-    "Raise `UserError` unless these are terms in a tuple, at least one, and no two name the same part of the loss."
-    check(isinstance(objectives, tuple), f'expected a tuple of terms, found {type(objectives).__name__}', 'objective', 'such as (CE(),)')
+    """Raise `UserError` unless these are terms in a tuple, at least one, and no two name the same
+    part of the loss."""
+    check(isinstance(objectives, tuple),
+          f'expected a tuple of terms, found {type(objectives).__name__}', 'objective',
+          'such as (CE(),)')
     check(objectives, 'no objective', 'objective', 'give at least CE()')
     owner = {}
     for o in objectives:
         name = o.__name__ if hasattr(o, '__name__') else type(o).__name__
         check(isinstance(o, Objective), f'{name} is no Objective', 'objective',
-              f'write {name}()' if isinstance(o, type) else 'derive a frozen dataclass from Objective, with parts and __call__')
-        check(type(o).__call__ is not Objective.__call__, f'{name} says nothing about its loss', 'objective', 'define __call__')
-        check(isinstance(o.parts, tuple), f'parts is {shown(o.parts)}', name, "name them in a tuple, such as ('ce',)")
+              f'write {name}()' if isinstance(o, type) else
+              'derive a frozen dataclass from Objective, with parts and __call__')
+        check(type(o).__call__ is not Objective.__call__,
+              f'{name} says nothing about its loss', 'objective', 'define __call__')
+        check(isinstance(o.parts, tuple), f'parts is {shown(o.parts)}', name,
+              "name them in a tuple, such as ('ce',)")
         for part in o.parts:
-            check(part not in owner, f'{owner.get(part)} and {name} both have the part {part!r}', 'objective',
+            check(part not in owner,
+                  f'{owner.get(part)} and {name} both have the part {part!r}', 'objective',
                   'leave one of them out')
             owner[part] = name
 
-
-def total(objectives: tuple[Objective, ...], out: Output, target: Tensor, progress: tuple[int, int] | None = None,
+# %% ../nbs/10_objectives.ipynb #9e9303f8
+def total(objectives: tuple[Objective, ...], out: Output, target: Tensor,
+          progress: tuple[int, int] | None = None,
           teacher: Teacher | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a batch and its named, weighted parts. Raises what `check_objectives`, `as_output`, `check_progress` and the terms
-    raise, and `UserError` for a term that returns anything but scalars by name."""
+    """The loss of a batch and its named, weighted parts. Raises what `check_objectives`,
+    `as_output`, `check_progress` and the terms raise, and `UserError` for a term that returns
+    anything but scalars by name."""
     check_objectives(objectives)
     out, parts = as_output(out, 'total'), {}
     check_progress(progress, 'total', needed=False)
@@ -283,7 +330,10 @@ def total(objectives: tuple[Objective, ...], out: Output, target: Tensor, progre
 
 def _check_parts(said, before: dict, where: str):
     if torch.compiler.is_compiling(): return
-    check(isinstance(said, dict) and said, f'its loss is {_seen(said)}', where, 'return {part: scalar tensor}')
+    check(isinstance(said, dict) and said, f'its loss is {_seen(said)}', where,
+          'return {part: scalar tensor}')
     for part, v in said.items():
-        check(isinstance(v, Tensor) and v.ndim == 0, f'its part {part!r} is {_seen(v)}', where, 'return a scalar tensor for each part')
-        check(part not in before, f'another term has the part {part!r} as well', where, 'leave one of them out')
+        check(isinstance(v, Tensor) and v.ndim == 0, f'its part {part!r} is {_seen(v)}', where,
+              'return a scalar tensor for each part')
+        check(part not in before, f'another term has the part {part!r} as well', where,
+              'leave one of them out')
