@@ -21,10 +21,12 @@ from .spec import Spec, check
 # %% ../nbs/00_neurons.ipynb #65b989cd
 @dataclass(frozen=True, kw_only=True)
 class Surrogate(Spec):
-    "The derivative that stands in for the step's, as a function of `v = h - v_threshold`; `alpha` is its sharpness."
+    """The derivative that stands in for the step's, as a function of `v = h - v_threshold`; `alpha`
+    is its sharpness."""
     alpha: float = 1.0
 
-    def __post_init__(self): check(self.alpha > 0, f'alpha = {self.alpha} must be positive', type(self).__name__)
+    def __post_init__(self):
+        check(self.alpha > 0, f'alpha = {self.alpha} must be positive', type(self).__name__)
 
     def derivative(self, v):
         "σ'(v), a new tensor of the shape of `v`."
@@ -54,7 +56,8 @@ class Rectangle(Surrogate):
 
 @dataclass(frozen=True, kw_only=True)
 class Tanh(Surrogate):
-    "A hyperbolic tangent cut to `|v| < 0.5` and scaled to area 1, as in the public MPBN code of EnOF-SNN's first author."
+    """A hyperbolic tangent cut to `|v| < 0.5` and scaled to area 1, as in the public MPBN code of
+    EnOF-SNN's first author."""
     alpha: float = 3.0
     def derivative(self, v):
         peak = self.alpha/2/math.tanh(self.alpha/2)
@@ -110,10 +113,11 @@ class ReLU(Neuron):
 
 @dataclass(frozen=True, kw_only=True)
 class LIF(Neuron):
-    """Leaky integrate-and-fire: `h = decay·u + gain·x`, a spike where `h > v_threshold`, then `u = 0` there, else `u = h`.
+    """Leaky integrate-and-fire: `h = decay·u + gain·x`, a spike where `h > v_threshold`, then
+    `u = 0` there, else `u = h`.
 
-    `decay = 1 - 1/tau`; `gain = 1/tau` if `decay_input`, else 1. `detach_reset`: no gradient through the reset.
-    Raises `UserError` for `tau <= 1` or a threshold that is not positive.
+    `decay = 1 - 1/tau`; `gain = 1/tau` if `decay_input`, else 1. `detach_reset`: no gradient
+    through the reset. Raises `UserError` for `tau <= 1` or a threshold that is not positive.
     """
     tau: float = 2.0
     decay_input: bool = True
@@ -122,8 +126,10 @@ class LIF(Neuron):
     detach_reset: bool = True
 
     def __post_init__(self):
-        check(self.tau > 1, f'tau = {self.tau} must exceed 1', 'LIF', 'a neuron without memory is no LIF')
-        check(self.v_threshold > 0, f'v_threshold = {self.v_threshold} must be positive', 'LIF', 'the resting potential is 0')
+        check(self.tau > 1, f'tau = {self.tau} must exceed 1', 'LIF',
+              'a neuron without memory is no LIF')
+        check(self.v_threshold > 0, f'v_threshold = {self.v_threshold} must be positive', 'LIF',
+              'the resting potential is 0')
 
     @property
     def decay(self) -> float: return 1 - 1/self.tau
@@ -133,20 +139,23 @@ class LIF(Neuron):
 
 # %% ../nbs/00_neurons.ipynb #1d69cf55
 TKS_LIF = LIF()
-ENOF_LIF = LIF(tau=4/3, decay_input=False, v_threshold=.5, surrogate=Rectangle(), detach_reset=False)
-TET_LIF = LIF(tau=2., decay_input=False, v_threshold=1., surrogate=Triangle(alpha=1.), detach_reset=False)
+ENOF_LIF = LIF(tau=4/3, decay_input=False, v_threshold=.5, surrogate=Rectangle(),
+               detach_reset=False)
+TET_LIF = LIF(tau=2., decay_input=False, v_threshold=1., surrogate=Triangle(alpha=1.),
+              detach_reset=False)
 
 # %% ../nbs/00_neurons.ipynb #cd721f42
 class Trace(NamedTuple):
-    "What a neuron did, each `[T, ...]`: `h` the membrane before firing, `s` the spikes, `u` the membrane after the reset."
+    """What a neuron did, each `[T, ...]`: `h` the membrane before firing, `s` the spikes, `u` the
+    membrane after the reset."""
     h: torch.Tensor
     s: torch.Tensor
     u: torch.Tensor
 
 
 def lif_trace(x, p: LIF) -> Trace:
-    """The LIF `p` under the current `x` `[T, ...]`, step by step, with all that happens inside. Autograd gives surrogate gradients.
-    Whole numbers and truth values are taken as float32."""
+    """The LIF `p` under the current `x` `[T, ...]`, step by step, with all that happens inside.
+    Autograd gives surrogate gradients. Whole numbers and truth values are taken as float32."""
     x = floating(x)
     u, trace = torch.zeros_like(x[0]), []
     for i in x:
@@ -158,7 +167,8 @@ def lif_trace(x, p: LIF) -> Trace:
 
 
 def lif(x, p: LIF):
-    "Spikes `[T, ...]` of the LIF `p` under the current `x` `[T, ...]`: the loop to read. `LIFNode` gives the same, faster."
+    """Spikes `[T, ...]` of the LIF `p` under the current `x` `[T, ...]`: the loop to read.
+    `LIFNode` gives the same, faster."""
     return lif_trace(x, p).s
 
 # %% ../nbs/00_neurons.ipynb #11e1e375
@@ -167,36 +177,46 @@ def at_rest(v) -> bool: return not (v.any() if torch.is_tensor(v) else v)
 def states_are_counted() -> bool:
     "Whether SpikingJelly's `NeuronStateCounter` is at work."
     if torch.compiler.is_compiling(): return False
-    counters = (c for mode in _get_current_dispatch_mode_stack() for c in getattr(mode, 'counters', ()))
+    counters = (c for mode in _get_current_dispatch_mode_stack()
+                for c in getattr(mode, 'counters', ()))
     return any(type(c).__name__ == 'NeuronStateCounter' for c in counters)
 
-
+# %% ../nbs/00_neurons.ipynb #36ddd9e2
 class LIFNode(neuron.LIFNode):
-    """The LIF `p` as a module: current `[T, B, ...]` to spikes `[T, B, ...]`, through `kernels.fused_lif`. It has no state.
+    """The LIF `p` as a module: current `[T, B, ...]` to spikes `[T, B, ...]`, through
+    `kernels.fused_lif`. It has no state.
 
-    A SpikingJelly node in step mode 'm': `functional.reset_net`, monitors and `store_v_seq` (the membrane after resets, in `v_seq`) work.
-    Raises `UserError` for step mode 's', for anything but a `LIF`, for a membrane `v` that was set, and under SpikingJelly's `NeuronStateCounter`,
-    which would find no state to count: `peers.to_spikingjelly` (chapter 48) gives nodes that have one.
+    A SpikingJelly node in step mode 'm': `functional.reset_net`, monitors and `store_v_seq` (the
+    membrane after resets, in `v_seq`) work. Raises `UserError` for step mode 's', for anything but
+    a `LIF`, for a membrane `v` that was set, and under SpikingJelly's `NeuronStateCounter`, which
+    would find no state to count: `peers.to_spikingjelly` (chapter 48) gives nodes that have one.
     """
     def __init__(self, p: LIF):
-        check(isinstance(p, LIF), f'expected a LIF, found {p!r}', 'LIFNode', 'TKS_LIF.build(), or LIFNode(LIF(tau=2.))')
+        check(isinstance(p, LIF), f'expected a LIF, found {p!r}', 'LIFNode',
+              'TKS_LIF.build(), or LIFNode(LIF(tau=2.))')
         self.p = p
         fire = partial(spike, surrogate=p.surrogate)
-        super().__init__(float(p.tau), p.decay_input, float(p.v_threshold), 0., fire, p.detach_reset, step_mode='m')
+        super().__init__(float(p.tau), p.decay_input, float(p.v_threshold), 0., fire,
+                         p.detach_reset, step_mode='m')
 
     @property
     def step_mode(self): return 'm'
     @step_mode.setter
     def step_mode(self, mode):
-        check(mode == 'm', f'step_mode {mode!r} is not possible', 'LIFNode', "give the whole sequence [T, B, ...] in step_mode 'm'")
+        check(mode == 'm', f'step_mode {mode!r} is not possible', 'LIFNode',
+              "give the whole sequence [T, B, ...] in step_mode 'm'")
 
     def supported_step_mode(self): return 'm',
 
-    kernel = staticmethod(fused_lif)   # chapter 07 has a compiled one, chapter 09 one fused with what stands before
+    # chapter 07 has a compiled one, chapter 09 one fused with what stands before
+    kernel = staticmethod(fused_lif)
 
     def multi_step_forward(self, x_seq):
         p, elsewhere = self.p, 'to_spikingjelly(net) has nodes with a state'
-        check(at_rest(self.v), 'the membrane v was set, but every call starts at 0', 'LIFNode', elsewhere)
-        check(not states_are_counted(), 'NeuronStateCounter would count nothing', 'LIFNode', elsewhere)
+        check(at_rest(self.v), 'the membrane v was set, but every call starts at 0', 'LIFNode',
+              elsewhere)
+        check(not states_are_counted(), 'NeuronStateCounter would count nothing', 'LIFNode',
+              elsewhere)
         if self.store_v_seq: self.v_seq = lif_trace(x_seq.detach(), p).u
-        return self.kernel(x_seq, p.decay, p.gain, p.v_threshold, p.surrogate.derivative, p.detach_reset)
+        return self.kernel(x_seq, p.decay, p.gain, p.v_threshold, p.surrogate.derivative,
+                           p.detach_reset)

@@ -23,20 +23,26 @@ from .neurons import LIF, LIFNode, spike
 
 # %% ../nbs/48_peers.ipynb #2ef7f1a9
 def spikingjelly_neuron(p: LIF) -> neuron.LIFNode:
-    "SpikingJelly's node with the constants of `p` and its own surrogate: current [T,...] to spikes [T,...]. Reset it (`fresh`) before each clip."
-    return neuron.LIFNode(float(p.tau), p.decay_input, float(p.v_threshold), 0., detach_reset=p.detach_reset, step_mode='m')
+    """SpikingJelly's node with the constants of `p` and its own surrogate: current [T,...] to
+    spikes [T,...]. Reset it (`fresh`) before each clip."""
+    return neuron.LIFNode(float(p.tau), p.decay_input, float(p.v_threshold), 0.,
+                          detach_reset=p.detach_reset, step_mode='m')
 
 
 class WideLIFNode(neuron.LIFNode):
-    "SpikingJelly's node with a membrane of float32 under a current of half precision. With a narrower one it leaves its fast kernels for a plain loop."
+    """SpikingJelly's node with a membrane of float32 under a current of half precision. With a
+    narrower one it leaves its fast kernels for a plain loop."""
     def materialize_states(self, inputs, states, step_mode):
         v, *more = super().materialize_states(inputs, states, step_mode)
         return (wide(v), *more)
 
 
 def spikingjelly_triangle(p: LIF) -> WideLIFNode:
-    "The same with the derivative of `p`, a `Triangle`: SpikingJelly calls it PiecewiseQuadratic and has fast kernels for it on a GPU."
-    return WideLIFNode(float(p.tau), p.decay_input, float(p.v_threshold), 0., surrogate.PiecewiseQuadratic(p.surrogate.alpha), p.detach_reset, step_mode='m')
+    """The same with the derivative of `p`, a `Triangle`: SpikingJelly calls it PiecewiseQuadratic
+    and has fast kernels for it on a GPU."""
+    fire = surrogate.PiecewiseQuadratic(p.surrogate.alpha)
+    return WideLIFNode(float(p.tau), p.decay_input, float(p.v_threshold), 0., fire, p.detach_reset,
+                       step_mode='m')
 
 
 def fresh(module: nn.Module) -> nn.Module:
@@ -46,7 +52,8 @@ def fresh(module: nn.Module) -> nn.Module:
 
 # %% ../nbs/48_peers.ipynb #2ecad573
 def stepped(cell, rest):
-    "A layer that steps `cell(current, state)` -> (spikes, state) over time, from `rest(x)`: current `x` [T,...] to spikes [T,...]."
+    """A layer that steps `cell(current, state)` -> (spikes, state) over time, from `rest(x)`:
+    current `x` [T,...] to spikes [T,...]."""
     def run(x):
         spikes, state = [], rest(x)
         for i in x:
@@ -60,8 +67,10 @@ def norse_lif(p: LIF):
     "Norse's box neuron, stepped over time: current [T,...] to spikes [T,...]."
     import norse.torch as norse
     leak = 1 - p.decay
-    how = norse.LIFBoxParameters(tau_mem_inv=torch.tensor(leak), v_th=torch.tensor(p.v_threshold*leak/p.gain))
-    return stepped(norse.LIFBoxCell(how, dt=1.), lambda x: norse.LIFBoxFeedForwardState(v=torch.zeros_like(x[0])))
+    how = norse.LIFBoxParameters(tau_mem_inv=torch.tensor(leak),
+                                 v_th=torch.tensor(p.v_threshold*leak/p.gain))
+    def rest(x): return norse.LIFBoxFeedForwardState(v=torch.zeros_like(x[0]))
+    return stepped(norse.LIFBoxCell(how, dt=1.), rest)
 
 
 def snntorch_lif(p: LIF):
@@ -75,10 +84,12 @@ def snntorch_lif(p: LIF):
 
 
 def sinabs_lif(p: LIF):
-    "sinabs's `LIF` with one spike a step and reset to zero: current [B,T,...] (its order) to spikes [B,T,...]."
+    """sinabs's `LIF` with one spike a step and reset to zero: current [B,T,...] (its order) to
+    spikes [B,T,...]."""
     from sinabs.activation import MembraneReset, SingleSpike
     from sinabs.layers import LIF as Layer
-    cell = Layer(tau_mem=-1/math.log(p.decay), spike_threshold=torch.tensor(p.v_threshold/p.gain), spike_fn=SingleSpike, reset_fn=MembraneReset(), norm_input=False)
+    cell = Layer(tau_mem=-1/math.log(p.decay), spike_threshold=torch.tensor(p.v_threshold/p.gain),
+                 spike_fn=SingleSpike, reset_fn=MembraneReset(), norm_input=False)
     def run(x):
         cell.reset_states()
         return cell.to(x.device)(x)
@@ -93,15 +104,24 @@ def installed() -> dict[str, str]:
 
 # %% ../nbs/48_peers.ipynb #5e256051
 def _layer(m: nn.Module, node) -> nn.Module | None:
-    "SpikingJelly's layer in place of `m`, for a neuron `node` of its constants; None if `m` has none."
+    """SpikingJelly's layer in place of `m`, for a neuron `node` of its constants; None if `m` has
+    none."""
     match m:
         case LIFNode(): return node(m.p)
-        case nn.Conv2d(): return layer.Conv2d(m.in_channels, m.out_channels, m.kernel_size, m.stride, m.padding, m.dilation, m.groups, m.bias is not None, step_mode='m')
-        case nn.BatchNorm2d(): return layer.BatchNorm2d(m.num_features, m.eps, m.momentum, step_mode='m')
-        case nn.AvgPool2d(): return layer.AvgPool2d(m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, step_mode='m')
-        case nn.MaxPool2d(): return layer.MaxPool2d(m.kernel_size, m.stride, m.padding, step_mode='m')
-        case nn.AdaptiveAvgPool2d(): return layer.AdaptiveAvgPool2d(m.output_size, step_mode='m')
-        case nn.Linear(): return layer.Linear(m.in_features, m.out_features, m.bias is not None, step_mode='m')
+        case nn.Conv2d():
+            return layer.Conv2d(m.in_channels, m.out_channels, m.kernel_size, m.stride, m.padding,
+                                m.dilation, m.groups, m.bias is not None, step_mode='m')
+        case nn.BatchNorm2d():
+            return layer.BatchNorm2d(m.num_features, m.eps, m.momentum, step_mode='m')
+        case nn.AvgPool2d():
+            return layer.AvgPool2d(m.kernel_size, m.stride, m.padding, m.ceil_mode,
+                                   m.count_include_pad, step_mode='m')
+        case nn.MaxPool2d():
+            return layer.MaxPool2d(m.kernel_size, m.stride, m.padding, step_mode='m')
+        case nn.AdaptiveAvgPool2d():
+            return layer.AdaptiveAvgPool2d(m.output_size, step_mode='m')
+        case nn.Linear():
+            return layer.Linear(m.in_features, m.out_features, m.bias is not None, step_mode='m')
         case nn.Flatten(start_dim=1): return layer.Flatten(step_mode='m')
 
 # %% ../nbs/48_peers.ipynb #a9f975aa
@@ -114,12 +134,13 @@ def _rebuilt(m: nn.Module, node) -> nn.Module:
 
 
 class SpikingJellyNet(nn.Module):
-    """`net` built of SpikingJelly's layers and `node`, with the same weights: images [B,C,H,W], which are repeated, or clips [T,B,C,H,W]
-    -> `Output`."""
+    """`net` built of SpikingJelly's layers and `node`, with the same weights: images [B,C,H,W],
+    which are repeated, or clips [T,B,C,H,W] -> `Output`."""
     def __init__(self, net: SpikingNet, node=spikingjelly_neuron):
         super().__init__()
         state, own = net.state_dict(), deepcopy(net)
-        self.stem, self.body, self.classifier = (_rebuilt(part, node) for part in (own.stem, own.body, own.classifier))
+        parts = own.stem, own.body, own.classifier
+        self.stem, self.body, self.classifier = (_rebuilt(part, node) for part in parts)
         self.T = net.T
         self.load_state_dict(state)
         self.to(net.classifier.weight)   # its device and dtype
@@ -131,15 +152,18 @@ class SpikingJellyNet(nn.Module):
 
 # %% ../nbs/48_peers.ipynb #b8d2fae4
 def spikingjelly_twin(p: LIF) -> neuron.LIFNode:
-    "SpikingJelly's node that fires where `LIFNode(p)` fires, with the same surrogate: current [T,...] to spikes [T,...]. It has a state."
+    """SpikingJelly's node that fires where `LIFNode(p)` fires, with the same surrogate: current
+    [T,...] to spikes [T,...]. It has a state."""
     fire = partial(spike, surrogate=p.surrogate)
-    return neuron.LIFNode(float(p.tau), p.decay_input, float(p.v_threshold), 0., fire, p.detach_reset, step_mode='m')
+    return neuron.LIFNode(float(p.tau), p.decay_input, float(p.v_threshold), 0., fire,
+                          p.detach_reset, step_mode='m')
 
 
 def to_spikingjelly(net: SpikingNet) -> nn.Sequential:
-    """`net`, fused or not, as plain layers of SpikingJelly with weights of their own, in training or test mode
-    as `net` is: clips [T,B,C,H,W] to logits [T,B,K]. `torch.fx` can trace it.
-    Reset it between clips (`fresh`, `functional.reset_net`). Give a still image as a clip of equal frames."""
+    """`net`, fused or not, as plain layers of SpikingJelly with weights of their own, in training
+    or test mode as `net` is: clips [T,B,C,H,W] to logits [T,B,K]. `torch.fx` can trace it. Reset it
+    between clips (`fresh`, `functional.reset_net`). Give a still image as a clip of equal
+    frames."""
     theirs = SpikingJellyNet(net, spikingjelly_twin)
     return nn.Sequential(theirs.stem, theirs.body, theirs.classifier).train(net.training)
 
@@ -153,7 +177,8 @@ def compiled_nodes(net: nn.Module) -> nn.Module:
 
 
 def at_its_best(net: SpikingNet, node=spikingjelly_neuron) -> SpikingJellyNet:
-    "SpikingJelly's net with compiled nodes and channels-last weights; give it images in that order too."
+    """SpikingJelly's net with compiled nodes and channels-last weights; give it images in that
+    order too."""
     return compiled_nodes(SpikingJellyNet(net, node)).to(memory_format=torch.channels_last)
 
 # %% ../nbs/48_peers.ipynb #e9b6b1cf
@@ -172,7 +197,8 @@ def _units(layers):
 
 
 def memory_optimised(net: SpikingNet, x) -> SpikingJellyNet:
-    "SpikingJelly's net under its `memopt`, for images like `x`: all units recomputed, binary inputs kept as bits (level 1; the higher ones need a GPU)."
+    """SpikingJelly's net under its `memopt`, for images like `x`: all units recomputed, binary
+    inputs kept as bits (level 1; the higher ones need a GPU)."""
     theirs = SpikingJellyNet(net)
     theirs.stem, theirs.body = nn.Identity(), nn.Sequential(*_units([theirs.stem, *theirs.body]))
     memopt.optimize_memory(theirs, Unit, lambda n: fresh(n)(x), level=1)
