@@ -24,21 +24,23 @@ from .spec import UserError, check
 AGAIN = 'fetch or unpack it again'
 
 def wound_on(t: np.ndarray, bits: int, where: str) -> np.ndarray:
-    """The times `t` (int [N], in the file's order) of a clock of so many bits that starts anew at its
-    end, as times that go on. Raises `UserError` for a fall of more than half its range that a new
-    start does not explain."""
+    """The times `t` (int [N], in the file's order) of a clock of so many bits that starts anew at
+    its end, as times that go on. Raises `UserError` for a fall of more than half its range that a
+    new start does not explain."""
     span, fallen = 2 ** bits, np.diff(t) < -2 ** (bits - 1)
     if not fallen.any(): return t
     on = t + span * np.r_[0, fallen].cumsum()
     i = fallen.argmax() + 1
-    check(np.diff(on).max() < span // 2, f'time falls from {t[i - 1]} to {t[i]} µs at event {i}, which '
-          f'a clock of {bits} bits that starts anew does not explain · {fallen.sum()} such', where, AGAIN)
+    check(np.diff(on).max() < span // 2,
+          f'time falls from {t[i - 1]} to {t[i]} µs at event {i}, which a clock of {bits} bits '
+          f'that starts anew does not explain · {fallen.sum()} such', where, AGAIN)
     return on
 
 
 def read_bin(path) -> dict[str, np.ndarray]:
-    """Events of a 40-bit file (N-MNIST, N-Caltech101) in the file's order: int64 arrays t (µs), x, y, p (1: brighter), [N] each.
-    Raises `UserError` for a file that is missing, empty or cut short, and as `wound_on` does."""
+    """Events of a 40-bit file (N-MNIST, N-Caltech101) in the file's order: int64 arrays t (µs), x,
+    y, p (1: brighter), [N] each. Raises `UserError` for a file that is missing, empty or cut short,
+    and as `wound_on` does."""
     from spikingjelly.datasets.utils import load_ATIS_bin   # here, since importing it takes seconds
     n = file_size(path, AGAIN)
     check(n % 5 == 0, f'{n} bytes are not a multiple of 5: the file is cut short', str(path), AGAIN)
@@ -49,44 +51,53 @@ def read_bin(path) -> dict[str, np.ndarray]:
 
 # %% ../nbs/25b_event_files.ipynb #2a86c779
 def read_aedat(path) -> dict[str, np.ndarray]:
-    """Events of an AEDAT 2.0 file of a DVS128 (CIFAR10-DVS) in the file's order: int64 arrays t (µs), x, y, p, [N] each,
-    turned as SpikingJelly and the official TKS code do it. Raises `UserError` for another format, a file cut short, or an
-    address with bits above those of the 128×128 pixels, and as `wound_on` does."""
+    """Events of an AEDAT 2.0 file of a DVS128 (CIFAR10-DVS) in the file's order: int64 arrays
+    t (µs), x, y, p, [N] each, turned as SpikingJelly and the official TKS code do it. Raises
+    `UserError` for another format, a file cut short, or an address with bits above those of the
+    128×128 pixels, and as `wound_on` does."""
     file_size(path, AGAIN)
     with readable_errors(path): data, head = Path(path).read_bytes(), 0
-    check(data.startswith(b'#!AER-DAT2'), f'not AEDAT 2.0: it starts with {data[:12]!r}', str(path), 'use the files of the archives')
+    check(data.startswith(b'#!AER-DAT2'), f'not AEDAT 2.0: it starts with {data[:12]!r}',
+          str(path), 'use the files of the archives')
     while data[head:head + 1] == b'#': head = (data.find(b'\n', head) + 1) or len(data)
     n = len(data) - head
-    check(n % 8 == 0, f'{n} bytes of events are not a multiple of 8: the file is cut short', str(path), AGAIN)
+    check(n % 8 == 0, f'{n} bytes of events are not a multiple of 8: the file is cut short',
+          str(path), AGAIN)
     address, t = np.frombuffer(data, '>u4', offset=head).astype(np.int64).reshape(-1, 2).T
     beyond = np.flatnonzero(address >> 15)
-    if len(beyond): raise UserError(f'event {beyond[0]} has the address {address[beyond[0]]:#x}, outside the 128×128 pixels · '
-                                    f'{len(beyond)} such', str(path), AGAIN)
+    if len(beyond): raise UserError(f'event {beyond[0]} has the address {address[beyond[0]]:#x}, '
+                                    f'outside the 128×128 pixels · {len(beyond)} such',
+                                    str(path), AGAIN)
     x, y, p = 127 - (address >> 8), 127 - (address >> 1 & 127), 1 - (address & 1)
     return {'t': wound_on(t, 32, str(path)), 'x': x, 'y': y, 'p': p}
 
 # %% ../nbs/25b_event_files.ipynb #eb5ea6d4
-def check_events(e: dict[str, np.ndarray], sensor: tuple[int, int], where: str, reorder: bool = False) -> dict[str, np.ndarray]:
-    """The events, in the order of time. Raises `UserError` unless there are some, on a sensor of (height, width) pixels,
-    in the order of time already; with `reorder` they are brought into it (events of one time keep their order)."""
+def check_events(e: dict[str, np.ndarray], sensor: tuple[int, int], where: str,
+                 reorder: bool = False) -> dict[str, np.ndarray]:
+    """The events, in the order of time. Raises `UserError` unless there are some, on a sensor of
+    (height, width) pixels, in the order of time already; with `reorder` they are brought into it
+    (events of one time keep their order)."""
     check(len(e['t']), 'no events', where, AGAIN)
     for k, n in zip('yx', sensor):
         low, high = e[k].min(), e[k].max()
-        check(0 <= low and high < n, f'{k} runs from {low} to {high}, outside the sensor (0–{n - 1})', where, AGAIN)
+        check(0 <= low and high < n,
+              f'{k} runs from {low} to {high}, outside the sensor (0–{n - 1})', where, AGAIN)
     back = np.flatnonzero(np.diff(e['t']) < 0)
     if not len(back): return e
-    check(reorder, f'time runs backwards at event {back[0] + 1} · {len(back)} such', where, f'{AGAIN}, or sort it with reorder=true')
+    check(reorder, f'time runs backwards at event {back[0] + 1} · {len(back)} such', where,
+          f'{AGAIN}, or sort it with reorder=true')
     order = np.argsort(e['t'], kind='stable')
     return {k: v[order] for k, v in e.items()}
 
 # %% ../nbs/25b_event_files.ipynb #46f5a3ac
 def cut(t: np.ndarray, T: int, split_by: str = 'time', where: str = 'cut') -> np.ndarray:
-    """Where the sorted times `t` (int [N]) are cut into `T` parts of equal duration ('time') or number
-    of events ('number'): positions int [T+1] from 0 to N; the last part takes the remainder.
+    """Where the sorted times `t` (int [N]) are cut into `T` parts of equal duration ('time') or
+    number of events ('number'): positions int [T+1] from 0 to N; the last part takes the remainder.
     'official': windows as long as the last time divided by `T`, from the first event on (BrainCog's
     copy of tonic); what comes after them is in no part.
     Raises `UserError` if a part could not have 1 µs or 1 event; one part by 'time' holds all."""
-    sizes = {'number': (len(t), 'events'), 'time': (int(t[-1] - t[0]), 'µs'), 'official': (int(t[-1]), 'µs')}
+    sizes = {'number': (len(t), 'events'), 'time': (int(t[-1] - t[0]), 'µs'),
+             'official': (int(t[-1]), 'µs')}
     n, unit = sizes[split_by]
     most = max(n, 1)
     said = f'{T} frames of a recording of {n} {unit}'
@@ -96,8 +107,10 @@ def cut(t: np.ndarray, T: int, split_by: str = 'time', where: str = 'cut') -> np
     return np.r_[0, ends] if split_by == 'official' else np.r_[0, ends[:-1], len(t)]
 
 
-def frames(e: dict[str, np.ndarray], T: int, sensor: tuple[int, int], split_by: str = 'time', where: str = 'frames') -> torch.Tensor:
-    "Checked events counted in `T` frames: float32 [T,2,H,W] for a `sensor` of (H, W) pixels; channel 0 darker, 1 brighter."
+def frames(e: dict[str, np.ndarray], T: int, sensor: tuple[int, int], split_by: str = 'time',
+           where: str = 'frames') -> torch.Tensor:
+    """Checked events counted in `T` frames: float32 [T,2,H,W] for a `sensor` of (H, W) pixels;
+    channel 0 darker, 1 brighter."""
     H, W = sensor
     at = cut(e['t'], T, split_by, where)
     x, y, p = (e[k][:at[-1]] for k in 'xyp')
@@ -107,7 +120,8 @@ def frames(e: dict[str, np.ndarray], T: int, sensor: tuple[int, int], split_by: 
 
 # %% ../nbs/25b_event_files.ipynb #61e05796
 def resized(x: torch.Tensor, size: int) -> torch.Tensor:
-    "Frames [T,2,H,W] as [T,2,size,size]: bilinear, corners on corners, not smoothed before (as in the official TKS code)."
+    """Frames [T,2,H,W] as [T,2,size,size]: bilinear, corners on corners, not smoothed before (as in
+    the official TKS code)."""
     return F.interpolate(x, (size, size), mode='bilinear', align_corners=True)
 
 # %% ../nbs/25b_event_files.ipynb #78c22bcc
@@ -117,7 +131,8 @@ def natural(name: str) -> tuple:
 
 
 class Found(NamedTuple):
-    "The recordings of a set: `names` below its folder, the index of the class of each, the classes, the size of each file in bytes."
+    """The recordings of a set: `names` below its folder, the index of the class of each, the
+    classes, the size of each file in bytes."""
     names: tuple[str, ...]
     labels: tuple[int, ...]
     classes: tuple[str, ...]
@@ -129,8 +144,8 @@ class Found(NamedTuple):
 
 
 def found_in(listed: dict, where: str) -> Found:
-    """What was written down of recordings in JSON. Raises `UserError` for a label that belongs to no
-    class, or not one for each."""
+    """What was written down of recordings in JSON. Raises `UserError` for a label that belongs to
+    no class, or not one for each."""
     names, labels, classes, sizes = (tuple(listed[k]) for k in Found._fields)
     remedy = 'remove its folder'
     labels = tuple(whole(k, f'{where}, label {i}', remedy) for i, k in enumerate(labels))
@@ -140,13 +155,16 @@ def found_in(listed: dict, where: str) -> Found:
 
 
 def list_recordings(home: Path, groups: tuple[str, ...], suffix: str) -> Found:
-    "The files `group/class/name` with this suffix, sorted; of `Faces` and `Faces_easy`, the same faces twice, only the second."
+    """The files `group/class/name` with this suffix, sorted; of `Faces` and `Faces_easy`, the same
+    faces twice, only the second."""
     found = {p.relative_to(home): p for g in groups for p in (home/g).glob(f'[!.]*/[!.]*{suffix}')}
     classes = sorted({r.parent.name for r in found})
     if 'Faces_easy' in classes: classes = [c for c in classes if c != 'Faces']
     rank = {c: i for i, c in enumerate(classes)}
-    place = lambda r: (groups.index(r.parent.parent.as_posix()), rank[r.parent.name], natural(r.name))
+    def place(r):
+        return groups.index(r.parent.parent.as_posix()), rank[r.parent.name], natural(r.name)
     names = sorted((r for r in found if r.parent.name in rank), key=place)
     check_names([r.as_posix() for r in names], str(home))
     with readable_errors(home): sizes = tuple(found[r].stat().st_size for r in names)
-    return Found(tuple(r.as_posix() for r in names), tuple(rank[r.parent.name] for r in names), tuple(classes), sizes)
+    labels = tuple(rank[r.parent.name] for r in names)
+    return Found(tuple(r.as_posix() for r in names), labels, tuple(classes), sizes)

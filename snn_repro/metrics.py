@@ -17,19 +17,23 @@ from .spec import check
 def outcomes(logits, labels) -> dict:
     """All that the metrics need, per test image, from `logits [N,T,K]` and `labels [N]`.
 
-    `label [N]`; `step [N,T]`, the arg-max of each step alone; `prefix [N,T]`, the arg-max of the mean of the first t logits;
-    `sure [N,T]` (uint8), 255 times the largest softmax of that mean, rounded down;
-    from the mean over all T: `rank [N]` of the label (0 is the top; equal logits count against it), `max_logit [N]` and
-    `max_softmax [N]` (float32). Arrays, lists, or tensors of any precision, on any device, with or without a gradient.
-    Raises `UserError` for wrong shapes and dtypes, labels outside 0..K-1, masked places, and logits that float32 cannot hold.
+    `label [N]`; `step [N,T]`, the arg-max of each step alone; `prefix [N,T]`, the arg-max of the
+    mean of the first t logits; `sure [N,T]` (uint8), 255 times the largest softmax of that mean,
+    rounded down; from the mean over all T: `rank [N]` of the label (0 is the top; equal logits
+    count against it), `max_logit [N]` and `max_softmax [N]` (float32). Arrays, lists, or tensors of
+    any precision, on any device, with or without a gradient. Raises `UserError` for wrong shapes
+    and dtypes, labels outside 0..K-1, masked places, and logits that float32 cannot hold.
     """
     logits, labels = _numbers(logits, 'logits', 'iuf'), _numbers(labels, 'labels', 'iu')
     check(logits.ndim == 3 and labels.shape == logits.shape[:1] and logits.size,
-          f'logits {logits.shape} and labels {labels.shape} do not fit', 'outcomes', 'expected [N,T,K] and [N]')
+          f'logits {logits.shape} and labels {labels.shape} do not fit', 'outcomes',
+          'expected [N,T,K] and [N]')
     N, T, K = logits.shape
     low, high = float(logits.min()), float(logits.max())
-    check(np.isfinite([low, high]).all(), 'logits hold values that are not finite', 'outcomes', 'the run has diverged: lower its learning rate')
-    check(max(-low, high) <= float(np.finfo('f4').max), f'logits from {low:.3g} to {high:.3g} are beyond float32, where they would all be equal',
+    check(np.isfinite([low, high]).all(), 'logits hold values that are not finite', 'outcomes',
+          'the run has diverged: lower its learning rate')
+    check(max(-low, high) <= float(np.finfo('f4').max),
+          f'logits from {low:.3g} to {high:.3g} are beyond float32, where they would all be equal',
           'outcomes', 'divide them by a constant')
     check(((0 <= labels) & (labels < K)).all(), f'labels outside 0..{K - 1}', 'outcomes')
     small = np.min_scalar_type(K - 1)
@@ -39,29 +43,38 @@ def outcomes(logits, labels) -> dict:
         mean = total / (t + 1)
         prefix[:, t], sure[:, t] = total.argmax(-1), 255 * _confidence(mean)
     own, top = mean[np.arange(N), labels], mean.max(-1)
-    return dict(label=labels.astype(small), step=logits.argmax(-1).astype(small), prefix=prefix, sure=sure,
-                rank=((mean >= own[:, None]).sum(-1) - 1).astype(small),
+    return dict(label=labels.astype(small), step=logits.argmax(-1).astype(small), prefix=prefix,
+                sure=sure, rank=((mean >= own[:, None]).sum(-1) - 1).astype(small),
                 max_logit=top.astype('float32'), max_softmax=_confidence(mean).astype('float32'))
 
+# %% ../nbs/30_metrics.ipynb #49decbf2
 def _numbers(x, name: str, kinds: str, where: str = 'outcomes') -> np.ndarray:
     "`x` as an array whose dtype is one of `kinds` (NumPy's letters)."
     check(not np.ma.is_masked(x), f'{name} are masked in places', where, 'leave these images out')
     try:
-        if hasattr(x, 'is_floating_point'):   # a tensor; NumPy knows neither bfloat16 nor gradients nor devices
-            x = (x.float() if x.is_floating_point() and x.element_size() < 4 else x).numpy(force=True)
+        # a tensor; NumPy knows neither bfloat16 nor gradients nor devices
+        if hasattr(x, 'is_floating_point'):
+            narrow = x.is_floating_point() and x.element_size() < 4
+            x = (x.float() if narrow else x).numpy(force=True)
         x = np.asarray(x)
         known = x.dtype.kind in kinds
-    except (ValueError, TypeError, RuntimeError): known = False   # ragged lists, tensors without values
-    check(known, f'{name} are no {"whole numbers" if "f" not in kinds else "numbers"}', where, f'found {_seen(x)}')
+    except (ValueError, TypeError, RuntimeError):
+        known = False   # ragged lists, tensors without values
+    wanted = 'numbers' if 'f' in kinds else 'whole numbers'
+    check(known, f'{name} are no {wanted}', where, f'found {_seen(x)}')
     return x
 
-def _seen(x) -> str: return ' '.join(str(v) for v in (type(x).__name__, getattr(x, 'dtype', ''), getattr(x, 'shape', '')) if v != '')
+def _seen(x) -> str:
+    known = type(x).__name__, getattr(x, 'dtype', ''), getattr(x, 'shape', '')
+    return ' '.join(str(v) for v in known if v != '')
 
 def _confidence(logits): return 1 / np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)
 
 # %% ../nbs/30_metrics.ipynb #0feb7493
 def _kept(o, name: str) -> np.ndarray:
-    check(isinstance(o, Mapping) and name in o, f'expected outcomes with {name!r}, found {_seen(o)}', 'metrics', 'outcomes(logits, labels) makes them')
+    check(isinstance(o, Mapping) and name in o,
+          f'expected outcomes with {name!r}, found {_seen(o)}', 'metrics',
+          'outcomes(logits, labels) makes them')
     return o[name]
 
 def wrong(o) -> np.ndarray:
@@ -73,7 +86,8 @@ def accuracy(o) -> float:
     return float((~wrong(o)).mean())
 
 def top_k(o, k: int) -> float:
-    "Fraction of images whose label is among the k largest mean logits. Where logits are equal the label counts as the last of them."
+    """Fraction of images whose label is among the k largest mean logits. Where logits are equal the
+    label counts as the last of them."""
     return float((_kept(o, 'rank') < k).mean())
 
 def prefix_accuracy(o) -> np.ndarray:
@@ -86,10 +100,12 @@ def step_accuracy(o) -> np.ndarray:
 
 # %% ../nbs/30_metrics.ipynb #58e07aae
 def class_accuracy(o, step: int | None = None) -> np.ndarray:
-    """`[K]`: accuracy within each category, of all steps together or of one `step` alone (from 0; TKS, figure 6).
-    NaN for a class without test images; K is the largest label plus one. Raises `UserError` for a step that is not there."""
+    """`[K]`: accuracy within each category, of all steps together or of one `step` alone (from 0;
+    TKS, figure 6). NaN for a class without test images; K is the largest label plus one. Raises
+    `UserError` for a step that is not there."""
     T = _kept(o, 'step').shape[1]
-    check(step is None or -T <= step < T, f'step {step} of {T}', 'class_accuracy', 'they are counted from 0')
+    check(step is None or -T <= step < T, f'step {step} of {T}', 'class_accuracy',
+          'they are counted from 0')
     said = o['prefix'][:, -1] if step is None else o['step'][:, step]
     count, right = np.bincount(o['label']), np.bincount(o['label'], said == o['label'])
     return np.divide(right, count, out=np.full(len(count), np.nan), where=count > 0)
@@ -98,18 +114,21 @@ def class_accuracy(o, step: int | None = None) -> np.ndarray:
 def risk_coverage(o, score: str = 'max_logit') -> tuple:
     """Coverage `[N]` = k/N and risk `[N]` = error rate of the k images that `score` is surest of.
 
-    `score`: 'max_logit' is what the official TKS code passes on; 'max_softmax' is the definition of Geifman et al. (ICLR 2019).
-    Images of equal confidence count by their mean over all orders, so the order of the test set does not matter.
-    Raises `UserError` for another score, and for confidences that are not finite.
+    `score`: 'max_logit' is what the official TKS code passes on; 'max_softmax' is the definition of
+    Geifman et al. (ICLR 2019). Images of equal confidence count by their mean over all orders, so
+    the order of the test set does not matter. Raises `UserError` for another score, and for
+    confidences that are not finite.
     """
-    check(score in ('max_logit', 'max_softmax'), f'unknown score {score!r}', 'risk_coverage', 'choose max_logit or max_softmax')
+    check(score in ('max_logit', 'max_softmax'), f'unknown score {score!r}', 'risk_coverage',
+          'choose max_logit or max_softmax')
     group, size, errors = _by_confidence(o, score)
     share = errors / size
     k = np.arange(1, len(group) + 1)
     return k / len(k), np.cumsum(np.repeat(share, size)) / k
 
 def _finite(o, score: str) -> np.ndarray:
-    check(np.isfinite(_kept(o, score)).all(), f'{score} holds values that are not finite', 'metrics', 'outcomes(logits, labels) refuses such logits')
+    check(np.isfinite(_kept(o, score)).all(), f'{score} holds values that are not finite',
+          'metrics', 'outcomes(logits, labels) refuses such logits')
     return o[score]
 
 def _by_confidence(o, score: str) -> tuple:
@@ -122,27 +141,32 @@ def _by_confidence(o, score: str) -> tuple:
     return group, np.bincount(group), np.bincount(group, mistaken)
 
 def ordered(o, name: str) -> np.ndarray:
-    """`[2, N]` bool of condensed outcomes, images by falling confidence: whether the answer is wrong,
-    and whether it is as sure as the one before."""
+    """`[2, N]` bool of condensed outcomes, images by falling confidence: whether the answer is
+    wrong, and whether it is as sure as the one before."""
     return np.unpackbits(o[name], axis=1, count=len(o['label'])).astype(bool)
 
 def aurc(o, score: str = 'max_logit') -> float:
-    "Area under the risk–coverage curve: the mean risk over all N coverages. Not scaled; the TKS paper prints it times 1000."
+    """Area under the risk–coverage curve: the mean risk over all N coverages. Not scaled; the TKS
+    paper prints it times 1000."""
     return float(risk_coverage(o, score)[1].mean())
 
 # %% ../nbs/30_metrics.ipynb #8de31f98
 def e_aurc(o, score: str = 'max_logit') -> float:
-    "AURC minus that of a perfect ranking with the same number of errors: 0 if every wrong image is less sure than every right one."
+    """AURC minus that of a perfect ranking with the same number of errors: 0 if every wrong image
+    is less sure than every right one."""
     n, m = len(wrong(o)), int(wrong(o).sum())
     k = np.arange(1, m + 1)
     return aurc(o, score) - float((k / (n - m + k)).sum()) / n
 
 # %% ../nbs/30_metrics.ipynb #713ef80b
 def early_exit(o, thresholds) -> tuple:
-    """Mean steps and accuracy, an array each with a value for each of `thresholds`, if the network stops at the first step whose `sure` reaches
-    the threshold (a fraction, in steps of 1/255; above 1: never), or after T. Raises `UserError` for outcomes without `sure` and for NaN."""
+    """Mean steps and accuracy, an array each with a value for each of `thresholds`, if the network
+    stops at the first step whose `sure` reaches the threshold (a fraction, in steps of 1/255; above
+    1: never), or after T. Raises `UserError` for outcomes without `sure` and for NaN."""
     check(not np.isnan(thresholds).any(), 'a threshold is NaN', 'early_exit')
-    check(not isinstance(o, Mapping) or 'sure' in o, 'this record does not say how sure the network was after each step', 'early_exit', 'pack it again from its run, or train it again')
+    check(not isinstance(o, Mapping) or 'sure' in o,
+          'this record does not say how sure the network was after each step', 'early_exit',
+          'pack it again from its run, or train it again')
     T, first = _kept(o, 'sure').shape[1], np.empty((len(thresholds), len(o['label'])), int)
     for row, threshold in zip(first, thresholds):
         enough = o['sure'] >= 255 * threshold
@@ -154,15 +178,19 @@ def early_exit(o, thresholds) -> tuple:
 BINS = 15
 
 def ece(o, bins: int = BINS) -> float:
-    """Expected calibration error of the largest softmax, in `bins` bins of equal width, closed on the right: edges and confidences are
-    compared in float32. Raises `UserError` for fewer than one bin, and for confidences that are not finite."""
-    check(isinstance(bins, (int, np.integer)) and bins > 0, f'{bins!r} bins', 'ece', 'a whole number, 1 or more')
+    """Expected calibration error of the largest softmax, in `bins` bins of equal width, closed on
+    the right: edges and confidences are compared in float32. Raises `UserError` for fewer than one
+    bin, and for confidences that are not finite."""
+    check(isinstance(bins, (int, np.integer)) and bins > 0, f'{bins!r} bins', 'ece',
+          'a whole number, 1 or more')
     _kept(o, 'prefix')
-    if 'calibration' in o: check(bins == BINS, f'{bins} bins', 'ece', f'condensed outcomes have {BINS}')
+    if 'calibration' in o:
+        check(bins == BINS, f'{bins} bins', 'ece', f'condensed outcomes have {BINS}')
     return float(np.abs(calibration(o, bins)).sum() / len(o['label']))
 
 def calibration(o, bins: int = BINS) -> np.ndarray:
-    "For each bin (up to the last that has images): confidences less right answers, summed over its images."
+    """For each bin (up to the last that has images): confidences less right answers, summed over
+    its images."""
     if 'calibration' in o: return o['calibration']
     inner = (np.arange(1, bins) / bins).astype('float32')
     where = np.searchsorted(inner, _finite(o, 'max_softmax').astype('float32'))
@@ -174,8 +202,10 @@ def confidence(o) -> float:
 
 # %% ../nbs/30_metrics.ipynb #135cf2d5
 def summary(o) -> dict:
-    "A run's numbers as plain data: top-1, top-5, AURC for both confidences, E-AURC, ECE, accuracy per prefix and per step (fractions)."
-    return dict(top1=accuracy(o), top5=top_k(o, 5), aurc=aurc(o), aurc_softmax=aurc(o, 'max_softmax'), e_aurc=e_aurc(o), ece=ece(o),
+    """A run's numbers as plain data: top-1, top-5, AURC for both confidences, E-AURC, ECE, accuracy
+    per prefix and per step (fractions)."""
+    return dict(top1=accuracy(o), top5=top_k(o, 5), aurc=aurc(o),
+                aurc_softmax=aurc(o, 'max_softmax'), e_aurc=e_aurc(o), ece=ece(o),
                 prefix=prefix_accuracy(o).tolist(), step=step_accuracy(o).tolist())
 
 # %% ../nbs/30_metrics.ipynb #480cd6d3
@@ -185,11 +215,13 @@ def condense(o) -> dict:
     15 bins only. Condensed outcomes stay as they are."""
     if 'calibration' in o: return o
     kept = {k: v for k, v in o.items() if k not in ('max_logit', 'max_softmax')}
-    return kept | {f'{s}_order': _order(o, s) for s in ('max_logit', 'max_softmax')} | {'calibration': calibration(o)}
+    orders = {f'{s}_order': _order(o, s) for s in ('max_logit', 'max_softmax')}
+    return kept | orders | {'calibration': calibration(o)}
 
 def _order(o, score: str) -> np.ndarray:
     mistaken = wrong(o)
-    by = np.lexsort((mistaken, -o[score]))   # among equals the order does not matter: right ones first
+    # among equals the order does not matter: right ones first
+    by = np.lexsort((mistaken, -o[score]))
     tied = np.diff(o[score][by], prepend=np.inf) == 0
     return np.packbits([mistaken[by], tied], axis=1)
 
@@ -199,16 +231,22 @@ def spaced(n: int, most: int = 2000) -> np.ndarray:
     return np.arange(0, n, -(-n // most))
 
 def separation(features, labels) -> dict:
-    """`silhouette` (-1 to 1, Euclidean) and `knn`, the fraction of images whose category the five nearest of the other four fifths name, for features
-    `[n,D]` of images with `labels [n]`; empty where a category has fewer than five images or there is only one. By scikit-learn.
-    Raises `UserError` where features and labels do not fit, or a feature is not finite."""
+    """`silhouette` (-1 to 1, Euclidean) and `knn`, the fraction of images whose category the five
+    nearest of the other four fifths name, for features `[n,D]` of images with `labels [n]`; empty
+    where a category has fewer than five images or there is only one. By scikit-learn. Raises
+    `UserError` where features and labels do not fit, or a feature is not finite."""
     from sklearn.metrics import silhouette_score   # here: what reads records does without
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
-    x, labels = _numbers(features, 'features', 'iuf', 'separation').astype('float32'), _numbers(labels, 'labels', 'iu', 'separation')
-    check(x.ndim == 2 and labels.shape == x.shape[:1] and x.size, f'features {x.shape} and labels {labels.shape} do not fit', 'separation', 'expected [n,D] and [n]')
-    check(np.isfinite(x).all() and labels.min() >= 0, 'a feature is not finite, or a label is negative', 'separation')
+    x = _numbers(features, 'features', 'iuf', 'separation').astype('float32')
+    labels = _numbers(labels, 'labels', 'iu', 'separation')
+    check(x.ndim == 2 and labels.shape == x.shape[:1] and x.size,
+          f'features {x.shape} and labels {labels.shape} do not fit', 'separation',
+          'expected [n,D] and [n]')
+    check(np.isfinite(x).all() and labels.min() >= 0,
+          'a feature is not finite, or a label is negative', 'separation')
     sizes = np.bincount(labels)
     if min(sizes[sizes > 0]) < 5 or (sizes > 0).sum() < 2: return {}
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    return dict(silhouette=float(silhouette_score(x, labels)), knn=float(cross_val_score(KNeighborsClassifier(5), x, labels, cv=folds).mean()))
+    nearest = cross_val_score(KNeighborsClassifier(5), x, labels, cv=folds)
+    return dict(silhouette=float(silhouette_score(x, labels)), knn=float(nearest.mean()))
