@@ -41,6 +41,8 @@ exhibits: $(READY)
 
 # The committed evidence and every notebook's outputs, from nothing but the library.
 results: $(READY)
+	$(BIN)/snn-repro reproduce
+	rm -rf results/mini   # blocks that were packed one by one become one
 	$(BIN)/snn-repro reproduce --pack results/mini
 	$(MAKE) notebooks
 

@@ -11,8 +11,8 @@ from typing import ClassVar, Literal
 
 from torch.special import entr
 
-from .objectives import (
-    KD, Objective, check_choices, check_progress, check_softened, given)
+from .answers import check_progress, given
+from .objectives import KD, Objective, check_choices, check_softened
 from .spec import check
 from .tks import each_pays, ramped, shared_teacher
 

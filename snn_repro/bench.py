@@ -30,7 +30,7 @@ from .neurons import LIF, TKS_LIF
 from .peers import PEERS, installed
 from .race import STATUS, Heat, How, Row, alone, kept, page, peak, race, record, rows
 from .spec import UserError, check
-from .training import check_device, surroundings, threads
+from .environment import check_device, surroundings, threads
 from .watch import wrap
 
 # %% ../nbs/48e_bench.ipynb #daadfbbe

@@ -100,7 +100,8 @@ def show(a):
 
 def run(a):
     "train one experiment (and its teacher, if it has one) and print what came out"
-    from snn_repro.training import fit, trial
+    from snn_repro.environment import trial
+    from snn_repro.training import fit
     from snn_repro.work import is_done
     at_least_one(a, 'steps')
     check(not a.steps or a.processes == 1, '--steps tries a run in one process', remedy='leave out --processes')

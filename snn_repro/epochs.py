@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from .answers import check_labels
 from .checkpoint import NonFinite, Sums
 from .data import Source, Split
 from .draws import balanced, order, stream, uniforms
 from .experiments import Experiment, Recipe, lr_at
 from .layers import Output, SpikingNet
 from .neurons import LIFNode
-from .objectives import Teacher, check_labels, mean_logits, total
+from .objectives import Teacher, mean_logits, total
 from .processes import Team, share_gradients
 
 # %% ../nbs/32c_epochs.ipynb #d3e0e525

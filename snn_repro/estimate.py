@@ -14,7 +14,7 @@ from snn_repro.experiments import Experiment, Tier
 from snn_repro.launch import try_out, with_teachers
 from snn_repro.looking import trace
 from snn_repro.spec import UserError, check, edits
-from snn_repro.training import Runtime, check_device, load, surroundings, threads, trial
+from snn_repro.environment import Runtime, check_device, load, surroundings, threads, trial
 from snn_repro.unseen import Unseen, extent
 from snn_repro.watch import span, table, wrap
 from snn_repro.work import is_done

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .objectives import KD, answered, as_output, sequence, soft_kl
+from .answers import as_output, sequence
+from .objectives import KD, answered, soft_kl
 from .spec import check
 
 # %% ../nbs/11_laf.ipynb #775f965d

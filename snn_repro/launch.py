@@ -16,7 +16,8 @@ from snn_repro.looking import look_once
 from snn_repro.processes import in_team
 from snn_repro.runs import open_run
 from snn_repro.spec import check
-from snn_repro.training import Runtime, check_data, check_device, load, preflight
+from snn_repro.environment import Runtime, check_device, load, preflight
+from snn_repro.training import check_data
 from snn_repro.work import PARENT, PLAN, WORKER, fail, is_done, why_failed, write_plan
 
 

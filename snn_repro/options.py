@@ -76,7 +76,7 @@ def at_least_one(a, *names):
 
 
 def runtime(a, bar: bool = False):
-    from snn_repro.training import Runtime
+    from snn_repro.environment import Runtime
     at_least_one(a, 'threads', 'processes')
     check(a.checkpoint >= 0, f'--checkpoint is {a.checkpoint}', remedy='choose seconds, 0 or more')
     return Runtime(a.root, a.device, a.threads, bar, a.checkpoint, a.processes, a.tensorboard, a.fuse)

@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from .objectives import (
-    Objective, as_output, check_choices, check_progress, check_softened, given, sequence, soft_kl)
+from .answers import as_output, check_progress, given, sequence
+from .objectives import Objective, check_choices, check_softened, soft_kl
 from .tks import dice
 
 # %% ../nbs/15_pairs.ipynb #943a1b09

@@ -18,7 +18,7 @@ from torch.autograd.profiler_legacy import profile
 
 from .peers import installed
 from .spec import check
-from .training import surroundings
+from .environment import surroundings
 from .watch import table, wrap
 from .work import WORKER
 

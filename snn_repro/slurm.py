@@ -18,7 +18,7 @@ from snn_repro.launch import WORKER, Failure, failures, prepare, undone, watch, 
 from snn_repro.processes import in_team
 from snn_repro.spec import UserError, check
 from snn_repro.surroundings import answer, count
-from snn_repro.training import Runtime
+from snn_repro.environment import Runtime
 from snn_repro.work import write_plan
 
 FOLDER = 'slurm'

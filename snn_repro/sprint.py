@@ -15,7 +15,8 @@ from .files import make_folder, write_json
 from .runs import Record, Runs
 from .spec import check
 from .stats import mean_sd, paired
-from .training import Runtime, fit
+from .environment import Runtime
+from .training import fit
 from .watch import table, wrap
 
 # %% ../nbs/48f_sprint.ipynb #3994f95e

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .objectives import (
-    Objective, check_choices, check_progress, given, mean_logits, sequence)
+from .answers import check_progress, given, sequence
+from .objectives import Objective, check_choices, mean_logits
 from .spec import check
 
 # %% ../nbs/13_tks.ipynb #593f531a

@@ -89,7 +89,8 @@ def work(out, runtime=None, plan=None):
     with its reason, and the next is taken. In a team (chapter 32b) its processes share each run. Raises `UserError` where there is no plan."""
     from snn_repro.experiments import Experiment
     from snn_repro.processes import team
-    from snn_repro.training import Runtime, check_device, fit
+    from snn_repro.environment import Runtime, check_device
+    from snn_repro.training import fit
     runtime = runtime or Runtime()
     us = team(runtime.device)
     us.all(lambda: check_device(us.device))   # a machine without its GPU must not fail one run after the other

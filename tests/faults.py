@@ -14,7 +14,7 @@ from snn_repro.exhibits import find_experiment
 from snn_repro.experiments import find_tier
 from snn_repro.objectives import CE
 from snn_repro.spec import variant
-from snn_repro.training import load, probe
+from snn_repro.environment import load, probe
 
 STILL = 'tks-table3-cifar10-resnet19-{}'.format
 HONEST = {name: find_tier('mini').scale(find_experiment(name)) for name in

@@ -25,7 +25,8 @@ from snn_repro.models.small import SmallResNet, SmallSEW, SmallVGG
 from snn_repro.models.vgg import ThinVGG
 from snn_repro.neurons import ENOF_LIF, LIFNode, lif
 from snn_repro.spec import UserError
-from snn_repro.training import Runtime, fit
+from snn_repro.environment import Runtime
+from snn_repro.training import fit
 
 ARCHS = {'VGG': SmallVGG(), 'residual': SmallResNet(depth=2), 'SEW': SmallSEW(depth=2), 'ResNet-19, tdBN': ThinResNet19(), 'thin VGG': ThinVGG(),
          'ResNet-20, EnOF': ThinResNet20(neuron=ENOF_LIF), 'SEW-ResNet-19': ThinSEWResNet19(), 'RepAct': SmallResNet(readout='relu'), 'TEBN': SmallVGG(norm='tebn')}

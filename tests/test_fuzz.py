@@ -28,7 +28,7 @@ from snn_repro.slurm import queued
 from snn_repro.spec import UserError, edits
 from snn_repro.surroundings import PLACE, cache_folder, commit_of, count, place
 from snn_repro.tables import MEASURES
-from snn_repro.training import threads
+from snn_repro.environment import threads
 from snn_repro.watch import compare, status
 from snn_repro.work import PLAN, Queue
 

@@ -20,7 +20,8 @@ from snn_repro.images import CIFAR10, CIFAR100
 from snn_repro.launch import launch
 from snn_repro.recordings import DVSCIFAR10, NMNIST
 from snn_repro.spec import UserError
-from snn_repro.training import Runtime, fit
+from snn_repro.environment import Runtime
+from snn_repro.training import fit
 from snn_repro.unseen import Unseen, extent
 
 RUN = 'tks-table3-cifar10-resnet19-baseline'

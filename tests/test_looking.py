@@ -17,7 +17,8 @@ from snn_repro.looking import look_once
 from snn_repro.processes import Team
 from snn_repro.shelf import check_set
 from snn_repro.spec import UserError, edits
-from snn_repro.training import Runtime, fit, trial
+from snn_repro.environment import Runtime, trial
+from snn_repro.training import fit
 
 RUN = 'tks-table3-cifar10-resnet19-baseline'
 DATA = {'type': 'Folder', 'path': 'images', 'size': 16}
@@ -91,7 +92,8 @@ def test_a_bad_test_image_is_told_before_the_first_step(
     e, bad = experiment(), home/'test/cat/1.jpg'
     harm(bad)
     monkeypatch.setattr('snn_repro.training._train', None)
-    monkeypatch.setattr('snn_repro.training.train_steps', None)
+    for module in ('epochs', 'environment'):
+        monkeypatch.setattr(f'snn_repro.{module}.train_steps', None)
     with no_hang():
         if how == 'fit': line = said(fit, e, tmp_path/'runs', Runtime(tmp_path))
         else: line = said(trial, e, 1, Runtime(tmp_path))

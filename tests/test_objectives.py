@@ -16,8 +16,9 @@ from snn_repro.exhibits import asked
 from snn_repro.experiments import Experiment, find_tier
 from snn_repro.laf import LAF, read
 from snn_repro.layers import Output
-from snn_repro.objectives import (CE, KD, LTS, TET, Objective, Teacher, check_labels,
-                                  check_objectives, given, mean_logits, soft_kl, total)
+from snn_repro.answers import check_labels, given
+from snn_repro.objectives import (
+    CE, KD, LTS, TET, Objective, Teacher, check_objectives, mean_logits, soft_kl, total)
 from snn_repro.pairs import Pair, pick_pairs, running_mean
 from snn_repro.spec import Spec, UserError, variant
 from snn_repro.tks import TKS, fitting_loss, pick_steps, teacher_of

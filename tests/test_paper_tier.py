@@ -13,7 +13,8 @@ from snn_repro.folders import Folder
 from snn_repro.models.vgg import ThinVGG
 from snn_repro.recordings import NMNIST
 from snn_repro.tks import TKS
-from snn_repro.training import Runtime, fit, trial
+from snn_repro.environment import Runtime, trial
+from snn_repro.training import fit
 
 ROWS = {n: e for x in EXHIBITS for n, e in names(x).items() if not tier_of(e)}
 ALL = list(dict.fromkeys(e for row in ROWS.values() for e in (row, row.teacher) if e))

@@ -19,7 +19,8 @@ from snn_repro.objectives import CE, TET
 from snn_repro.processes import in_team, spawn, synchronised, team
 from snn_repro.spec import UserError, variant
 from snn_repro.tks import TKS
-from snn_repro.training import Runtime, fit, load
+from snn_repro.environment import Runtime, load
+from snn_repro.training import fit
 
 MINI = asked(NAME, find_tier('mini'))[1]
 EVENTS = asked('tks-table3-dvs-cifar10-vgg-snn-tks', find_tier('mini'))[1]

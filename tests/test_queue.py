@@ -11,7 +11,8 @@ from snn_repro.files import ERROR, LOCK, SEAL, Held, locked, write_json
 from snn_repro.launch import Failure, _places, launch, prepare
 from snn_repro.processes import spawn
 from snn_repro.spec import UserError
-from snn_repro.training import Runtime, fit
+from snn_repro.environment import Runtime
+from snn_repro.training import fit
 from snn_repro.work import PLAN, Queue, work, write_plan
 
 

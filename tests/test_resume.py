@@ -13,7 +13,8 @@ from snn_repro.exhibits import asked
 from snn_repro.experiments import MINI_RECIPE, find_tier
 from snn_repro.files import LOCK, SEAL, locked
 from snn_repro.spec import UserError
-from snn_repro.training import Runtime, fit
+from snn_repro.environment import Runtime
+from snn_repro.training import fit
 
 SETTING = ['--set', 'recipe.epochs=8', '--set', 'recipe.test_every=3', '--set', 'augment={"type": "CropFlip", "pad": 1}']
 STEPS = 8*5
@@ -310,7 +311,8 @@ def test_what_is_not_finite_is_never_sealed(tmp_path, changes):
 @pytest.mark.parametrize('which, words', (('running_var', 'running_var of layer'), ('weight', 'weight of layer'), ('exp_avg_sq', r'\(exp_avg_sq of the optimiser\) of layer')))
 @pytest.mark.parametrize('every', (0, 300))
 def test_a_value_that_the_loss_hides_is_named_with_layer_and_step(tmp_path, monkeypatch, which, words, every):
-    e, steps, seen = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=2)), training.train_steps, []
+    from snn_repro import epochs
+    e, steps, seen = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=2)), epochs.train_steps, []
     def spoilt(e, net, source, opt, epoch, *more):
         for step, row in enumerate(steps(e, net, source, opt, epoch, *more)):
             if step == 3:
@@ -319,7 +321,6 @@ def test_a_value_that_the_loss_hides_is_named_with_layer_and_step(tmp_path, monk
                 spoil.data[0] = torch.inf
                 seen.append(step)
             yield row
-    from snn_repro import epochs
     monkeypatch.setattr(epochs, 'train_steps', spoilt)
     monkeypatch.setattr(epochs.torch, 'isfinite', lambda x: torch.tensor(True))   # the loss tells nothing
     with pytest.raises(UserError, match=f'{words} .* holds (inf|nan) in epoch 0, after step {4 if every == 0 else 5}'): fit(e, tmp_path, Runtime(checkpoint=every))

@@ -1,4 +1,5 @@
 "The committed records say what they claim; a launch goes on past a run that fails; a tier never sees the method."
+import shutil
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -16,7 +17,8 @@ from snn_repro.launch import launch
 from snn_repro.metrics import summary
 from snn_repro.runs import Runs
 from snn_repro.spec import UserError, variant
-from snn_repro.training import fit, load, read_weights, threads
+from snn_repro.environment import load, threads
+from snn_repro.training import fit, read_weights
 
 results = Path(__file__).parents[1]/'results/mini'
 tier = TIERS['mini']
@@ -64,7 +66,7 @@ def test_committed_evidence_is_small(): assert sum(f.stat().st_size for f in res
 
 
 def test_a_packed_folder_that_was_changed_is_refused(tmp_path):
-    for f in results.iterdir(): (tmp_path/f.name).write_bytes(f.read_bytes())
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
     lines, done = packed.lines(tmp_path), (tmp_path/'done.json').read_bytes()
     lines[0]['metrics']['top1'] += .01
     packed.write_lines(tmp_path, lines)

@@ -1,5 +1,5 @@
 "What a stranger's file can be made to do: nothing. The library calls no reader that runs code; a way out of a folder is refused."
-import ast, json, lzma, os, pickle
+import ast, json, lzma, os, pickle, shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,7 +134,7 @@ def test_a_resealed_run_of_another_setting_is_not_taken_for_this_one(tiny_run):
 
 
 def test_a_packed_run_of_another_setting_is_not_taken_for_this_one(tmp_path):
-    for f in results.iterdir(): (tmp_path/f.name).write_bytes(f.read_bytes())
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
     lines = packed.lines(tmp_path)
     e = Experiment.from_dict(lines[0]['config'])
     assert Runs(tmp_path).get(e)
@@ -152,7 +152,7 @@ def test_a_file_of_a_run_that_is_a_link_is_refused(tiny_run, tmp_path):
 
 
 def test_what_is_packed_small_does_not_fill_the_memory(tmp_path, monkeypatch):
-    for f in results.iterdir(): (tmp_path/f.name).write_bytes(f.read_bytes())
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
     file = tmp_path/'outcomes.npz.xz'
     arrays = packed.arrays(file)
     whole = sum(a.nbytes for a in arrays.values())
@@ -173,7 +173,7 @@ class Boom:
 def test_a_pickle_in_a_packed_folder_is_not_run(tmp_path, file, whole):
     folder, trace = tmp_path/'packed', tmp_path/'trace'
     folder.mkdir()
-    for f in results.iterdir(): (folder/f.name).write_bytes(f.read_bytes())
+    shutil.copytree(results, folder, dirs_exist_ok=True)
     if whole: (folder/file).write_bytes(lzma.compress(pickle.dumps(Boom(trace))))
     else: packed.write_arrays(folder/file, {k: np.array([Boom(trace)], dtype=object) for k in packed.arrays(folder/file)})
     seal(folder, PACKED)

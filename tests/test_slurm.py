@@ -13,7 +13,8 @@ from snn_repro.experiments import Tier, find_tier, mini
 from snn_repro.files import ERROR, SEAL
 from snn_repro.slurm import Cluster, job_name, queued, reproduce_on_slurm
 from snn_repro.spec import edits
-from snn_repro.training import Runtime, fit
+from snn_repro.environment import Runtime
+from snn_repro.training import fit
 
 SCRIPT = Path(__file__).with_name('slurm.sh')
 HERE = {**os.environ, 'PATH': os.environ['PATH'] + ':/usr/sbin'}

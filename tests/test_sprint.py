@@ -10,7 +10,7 @@ from snn_repro import sprint
 from snn_repro.exhibits import find_experiment
 from snn_repro.experiments import find_tier
 from snn_repro.spec import UserError, edits
-from snn_repro.training import Runtime
+from snn_repro.environment import Runtime
 
 TINY = ('recipe.epochs=2', 'recipe.test_every=1', 'data.train_per_class=5', 'data.test=50')
 ASK = ('sprint', NAME, '--tier', 'mini', *(x for t in TINY for x in ('--set', t)))
