@@ -22,7 +22,7 @@ test: $(READY)
 test-portable: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/portable.py
 
-# The built wheel in an empty environment, from another folder; twenty kills at random moments; ten thousand mangled files;
+# The built wheel in an empty environment, from another folder; kills at random moments; ten thousand mangled files;
 # a SLURM cluster of two nodes, where SLURM is installed.
 release-test: $(READY)
 	OMP_NUM_THREADS=1 SNN_REPRO_RELEASE=1 $(BIN)/pytest -q -m 'release or slurm' tests

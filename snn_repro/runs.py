@@ -109,6 +109,8 @@ def check_outcomes(o: dict):
     check(all(o[k].dtype == np.uint8 for k in later), 'how sure the answers are is told in bytes')
     check(all(o[k].dtype.kind == 'u' for k in COUNTS) and o['label'].max() < 2**16, 'labels and answers are no classes')
     check(not condensed or all(o[k].dtype == np.uint8 for k in ORDERS), 'an order is told in bits')
+    check(not condensed or all(o[k][1, 0] < 128 for k in ORDERS),
+          'the first of an order has none before it to be as sure as')
     scores = ('calibration',) if condensed else SCORES
     check(all(o[k].dtype.kind == 'f' and np.isfinite(o[k]).all() for k in scores), 'a score is not a finite number')
 

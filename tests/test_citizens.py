@@ -139,7 +139,7 @@ def test_every_neuron_is_traced(neuron):
 
 @pytest.mark.parametrize('name, dynamic', [
     takes_minutes('residual', False),
-    *(takes_minutes(name, None) for name in (*SMALL, 'ResNet-19'))])
+    *(takes_minutes(name, None) for name in SMALL)])
 def test_compiled_nets_train_as_they_do_otherwise(name, dynamic):
     if not can_compile('cpu'): pytest.skip('no compiler here')
     compiled_is_eager(ARCHS[name], dynamic, 'inductor')
