@@ -27,12 +27,13 @@ SETTINGS = {
     # two of these show the fault that chapter 10 once had
     **{f'jitter {seed}': jitter(seed) for seed in (10, 11, 12)},
 }
-# The first jitter goes over everything, these only where an outcome hangs on sums in float32:
-# layers, losses, training, other implementations. Elsewhere data are bytes or NumPy's, or the
+# `sse41` and the first jitter go over everything, these only where an outcome hangs on sums in
+# float32: layers, losses, training, other implementations. Elsewhere data are bytes or NumPy's, or
 # committed records are read; what is compiled (07 to 09b, 48c, 48d) takes minutes to compile again.
-FURTHER = 'jitter 11', 'jitter 12'
-ARITHMETIC = '0[0-6]_*', '1*', '32[bcd]_*', '33_*', '48_*', '48f_*', '70_*'
-NUMERIC = 'neurons', 'models*', 'objectives', 'metrics', 'energy', 'pixels', 'policies'
+FURTHER = 'default', 'jitter 11', 'jitter 12'
+ARITHMETIC = '0[0-6]_*', '09c_*', '1*', '32[bcdg]_*', '33_*', '48_*', '48f_*', '49b_*', '70_*'
+NUMERIC = ('neurons', 'models*', 'objectives', 'later_methods', 'metrics', 'energy', 'pixels',
+           'policies')
 COMPILED = 'compiled', 'fused'
 
 
