@@ -75,7 +75,8 @@ def as_output(out: Output | Tensor, where: str) -> Output:
     logits."""
     if isinstance(out, Tensor): return Output(out, None)
     check(hasattr(out, 'logits') and hasattr(out, 'features'),
-          f'expected an Output, found {kind_of(out)}', where, 'give Output(logits [T,B,K], features)')
+          f'expected an Output, found {kind_of(out)}', where,
+          'give Output(logits [T,B,K], features)')
     return out
 
 # %% ../nbs/09c_answers.ipynb #481cd1f9

@@ -28,7 +28,8 @@ def spread(dtype, words):
 
 # %% ../nbs/08_bits.ipynb #01eb02a1
 class Packed(NamedTuple):
-    "A tensor's values in `codes` (int32 words of bits, uint8 numbers of `1/unit`, or the tensor itself), and its shape, strides and dtype."
+    """A tensor's values in `codes` (int32 words of bits, uint8 numbers of `1/unit`, or the tensor
+    itself), and its shape, strides and dtype."""
     codes: torch.Tensor
     shape: torch.Size
     strides: tuple[int, ...]
@@ -37,15 +38,18 @@ class Packed(NamedTuple):
 
 
 def pack_spikes(x) -> Packed:
-    "Zeros and ones `x` of any shape, without gaps in memory: one bit each where their number can be divided by 512, else a byte."
+    """Zeros and ones `x` of any shape, without gaps in memory: one bit each where their number can
+    be divided by 512, else a byte."""
     about = x.shape, x.stride(), x.dtype
     blocks, rest = divmod(x.numel(), WORD*LANES)
-    codes = x.to(torch.uint8) if rest else run(squeeze, (), 'Nkl', x.as_strided((blocks, WORD, LANES), (WORD*LANES, LANES, 1)))
+    codes = (x.to(torch.uint8) if rest else
+             run(squeeze, (), 'Nkl', x.as_strided((blocks, WORD, LANES), (WORD*LANES, LANES, 1))))
     return Packed(codes, *about)
 
 
 def pack(x) -> Packed:
-    "Any tensor: whole numbers from 0 to 255, or quarters of them, as bytes; everything else as it is."
+    """Any tensor: whole numbers from 0 to 255, or quarters of them, as bytes; everything else as it
+    is."""
     about = x.shape, x.stride(), x.dtype
     for unit in (1, 4):
         codes = (x if unit == 1 else x*unit).to(torch.uint8)
@@ -56,6 +60,7 @@ def pack(x) -> Packed:
 
 def unpack(p: Packed) -> torch.Tensor:
     "The tensor that was packed, in the same order in memory."
-    if p.codes.dtype == torch.int32: return run(spread, (p.dtype,), 'Nl', p.codes).as_strided(p.shape, p.strides)
+    if p.codes.dtype == torch.int32:
+        return run(spread, (p.dtype,), 'Nl', p.codes).as_strided(p.shape, p.strides)
     values = p.codes.to(p.dtype)
     return values if p.unit == 1 else values/p.unit

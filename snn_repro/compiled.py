@@ -19,16 +19,19 @@ from .surroundings import cache_folder, lines_of, name_user
 
 # %% ../nbs/07_compiled.ipynb #a4ec5f28
 def membranes(currents, decay: float, threshold: float) -> list[torch.Tensor]:
-    "The scaled membrane before firing, step by step: `a[t] = x[t] + decay·a[t-1]` where the step before did not fire, else `x[t]`."
+    """The scaled membrane before firing, step by step: `a[t] = x[t] + decay·a[t-1]` where the step
+    before did not fire, else `x[t]`."""
     a = [currents[0]]
     for x in currents[1:]: a.append(x + torch.where(a[-1] > threshold, 0., decay*a[-1]))
     return a
 
 def spikes(currents, decay: float, threshold: float, dtype) -> torch.Tensor:
     "The spikes of all steps, stacked."
-    return torch.stack([torch.where(a > threshold, 1., 0.).to(dtype) for a in membranes(currents, decay, threshold)])
+    return torch.stack([torch.where(a > threshold, 1., 0.).to(dtype)
+                        for a in membranes(currents, decay, threshold)])
 
-def credits(currents, grads, decay: float, gain: float, v_threshold: float, derivative, detach_reset: bool) -> list[torch.Tensor]:
+def credits(currents, grads, decay: float, gain: float, v_threshold: float, derivative,
+            detach_reset: bool) -> list[torch.Tensor]:
     "The gradient of each step's current, from that of its spikes: back-propagation through time."
     found = []
     for a, g in zip(reversed(membranes(currents, decay, v_threshold/gain)), reversed(grads)):
@@ -43,17 +46,21 @@ def credits(currents, grads, decay: float, gain: float, v_threshold: float, deri
 
 # %% ../nbs/07_compiled.ipynb #7d5ab0c9
 class _Traced(torch.nn.Module):
-    def __init__(self, function, static): super().__init__(); self.function, self.static = function, static
+    def __init__(self, function, static):
+        super().__init__(); self.function, self.static = function, static
     def forward(self, *tensors): return self.function(*self.static, *tensors)
 
 def _trace(function, static, axes, like) -> torch.export.ExportedProgram:
     "The operations of `function`, with free sizes where an axis is a capital letter."
     free = {a: torch.export.Dim(a, min=2) for a in ''.join(axes) if a.isupper()}
     sizes = dict(zip(free, (24, 40, 56)))
-    shapes = [[sizes[a] if a.isupper() else n for a, n in zip(word, fixed)] for word, (_, fixed) in zip(axes, like)]
+    shapes = [[sizes[a] if a.isupper() else n for a, n in zip(word, fixed)]
+              for word, (_, fixed) in zip(axes, like)]
     examples = tuple(torch.zeros(shape, dtype=dtype) for shape, (dtype, _) in zip(shapes, like))
     dynamic = tuple({i: free[a] for i, a in enumerate(word) if a.isupper()} for word in axes)
-    with torch.no_grad(): return torch.export.export(_Traced(function, static), examples, dynamic_shapes=(dynamic,), strict=False)
+    with torch.no_grad():
+        return torch.export.export(_Traced(function, static), examples, dynamic_shapes=(dynamic,),
+                                   strict=False)
 
 @lru_cache(maxsize=None)
 def _machine() -> str:
@@ -63,14 +70,17 @@ def _machine() -> str:
 def _load(program):
     "The compiled `program`, from the cache, where it is put first if need be."
     from torch._inductor import aoti_compile_and_package
-    opened = lambda file: torch._C._aoti.AOTIModelContainerRunnerCpu(str(file), 1)   # the public loader unpacks files that a killed process leaves behind
-    text = f'{program.graph_module.code} {program.range_constraints} {[n.meta.get("val") for n in program.graph.nodes]} {_machine()}'
+    # the public loader unpacks files that a killed process leaves behind
+    opened = lambda file: torch._C._aoti.AOTIModelContainerRunnerCpu(str(file), 1)
+    text = (f'{program.graph_module.code} {program.range_constraints} '
+            f'{[n.meta.get("val") for n in program.graph.nodes]} {_machine()}')
     file = cache_folder()/f'{hashlib.sha256(text.encode()).hexdigest()[:32]}.so'
     if file.exists():
         try: return opened(file)
         except RuntimeError: file.unlink(missing_ok=True)   # damaged: made again
     with tempfile.TemporaryDirectory(dir=file.parent) as work:
-        made = aoti_compile_and_package(program, package_path=f'{work}/made.pt2', inductor_configs={'cpp.dynamic_threads': True})
+        made = aoti_compile_and_package(program, package_path=f'{work}/made.pt2',
+                                        inductor_configs={'cpp.dynamic_threads': True})
         with zipfile.ZipFile(made) as package:
             code, = (n for n in package.namelist() if n.endswith('.so'))
             (Path(work)/'code').write_bytes(package.read(code))
@@ -80,8 +90,10 @@ def _load(program):
 # %% ../nbs/07_compiled.ipynb #fc6941f9
 @lru_cache(maxsize=None)
 def _ahead(function, static, axes, like):
-    "The machine code of `function`, as a function of a list of tensors that gives a list. `like`: each tensor's dtype, and its sizes where they are fixed, else 0."
-    logger = logging.getLogger('torch.utils.cpp_extension')   # it would report that there is no CUDA
+    """The machine code of `function`, as a function of a list of tensors that gives a list. `like`:
+    each tensor's dtype, and its sizes where they are fixed, else 0."""
+    # it would report that there is no CUDA
+    logger = logging.getLogger('torch.utils.cpp_extension')
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
@@ -92,35 +104,49 @@ def _ahead(function, static, axes, like):
 
 @lru_cache(maxsize=None)
 def _just_in_time(function):
-    from torch._dynamo import config   # a process may meet many T and settings: by default the ninth would raise
-    return config.patch(recompile_limit=256, accumulated_recompile_limit=1024)(torch.compile(function, dynamic=True, fullgraph=True))
+    # a process may meet many T and settings: by default the ninth would raise
+    from torch._dynamo import config
+    return config.patch(recompile_limit=256, accumulated_recompile_limit=1024)(
+        torch.compile(function, dynamic=True, fullgraph=True))
 
 def _probe(x): return x + 1
 
 @lru_cache(maxsize=None)
 def can_compile(device: str) -> bool:
-    "Whether functions can be compiled for the device; if not, that is said, once, and `run` calls them as they are."
+    """Whether functions can be compiled for the device; if not, that is said, once, and `run` calls
+    them as they are."""
     name_user()
     try:
-        if device == 'cpu': return _ahead(_probe, (), ('N',), ((torch.float32, (0,)),))([torch.zeros(8)])[0].sum().item() == 8
+        if device == 'cpu':
+            return _ahead(_probe, (), ('N',),
+                          ((torch.float32, (0,)),))([torch.zeros(8)])[0].sum().item() == 8
         return _just_in_time(_probe)(torch.zeros(8, device=device)).sum().item() == 8
     except Exception as e:   # a missing compiler shows in many ways
         reason = (str(e).strip().splitlines() or [''])[0][:120]
-        warnings.warn(f'layers are not compiled ({type(e).__name__}: {reason}): a C++ compiler is needed, or Triton on a GPU', stacklevel=2)
+        warnings.warn(f'layers are not compiled ({type(e).__name__}: {reason}): '
+                      'a C++ compiler is needed, or Triton on a GPU', stacklevel=2)
         return False
 
 @lru_cache(maxsize=4096)
 def _for_shapes(function, static, axes, about):
-    "The machine code for tensors `about` which all is known; None where there is no compiler, or a free size is below 2, which it does not serve."
+    """The machine code for tensors `about` which all is known; None where there is no compiler, or
+    a free size is below 2, which it does not serve."""
     words, free = tuple(axes.split()), str.isupper
-    if not can_compile('cpu') or any(n < 2 for word, (_, shape) in zip(words, about) for a, n in zip(word, shape) if free(a)): return None
-    return _ahead(function, static, words, tuple((dtype, tuple(0 if free(a) else n for a, n in zip(word, shape))) for word, (dtype, shape) in zip(words, about)))
+    if (not can_compile('cpu') or
+            any(n < 2 for word, (_, shape) in zip(words, about)
+                for a, n in zip(word, shape) if free(a))):
+        return None
+    return _ahead(function, static, words,
+                  tuple((dtype, tuple(0 if free(a) else n for a, n in zip(word, shape)))
+                        for word, (dtype, shape) in zip(words, about)))
 
 def run(function, static: tuple, axes: str, *tensors):
-    """`function(*static, *tensors)`, one tensor, compiled where that is possible. `axes` has a word for each tensor, such as 'tMC C', and a letter for each axis:
-    a capital's size may vary from call to call. The tensors are contiguous; they carry no gradient."""
+    """`function(*static, *tensors)`, one tensor, compiled where that is possible. `axes` has a word
+    for each tensor, such as 'tMC C', and a letter for each axis: a capital's size may vary from
+    call to call. The tensors are contiguous; they carry no gradient."""
     device = tensors[0].device.type
-    if device != 'cpu': return (_just_in_time(function) if can_compile(device) else function)(*static, *tensors)
+    if device != 'cpu':
+        return (_just_in_time(function) if can_compile(device) else function)(*static, *tensors)
     code = _for_shapes(function, static, axes, tuple([(t.dtype, t.shape) for t in tensors]))
     return code(list(tensors))[0] if code else function(*static, *tensors)
 
@@ -130,20 +156,25 @@ def wide(x):
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 def fire(T: int, decay: float, threshold: float, x):
-    "Spikes `[T, N]` of the current `x` `[T, N]`, or `[1, N]` for the same at all steps, in the dtype of `floating(x)`. The membrane has float32 at least."
+    """Spikes `[T, N]` of the current `x` `[T, N]`, or `[1, N]` for the same at all steps, in the
+    dtype of `floating(x)`. The membrane has float32 at least."""
     return spikes(list(wide(x).unbind())*(T//len(x)), decay, threshold, floating(x).dtype)
 
-def credit(T: int, decay: float, gain: float, v_threshold: float, derivative, detach_reset: bool, x, grad):
+def credit(T: int, decay: float, gain: float, v_threshold: float, derivative, detach_reset: bool, x,
+           grad):
     "The gradient `[T, N]` of the current `x`, from that of the spikes."
-    found = credits(list(wide(x).unbind())*(T//len(x)), grad.unbind(), decay, gain, v_threshold, derivative, detach_reset)
+    found = credits(list(wide(x).unbind())*(T//len(x)), grad.unbind(), decay, gain, v_threshold,
+                    derivative, detach_reset)
     return torch.stack([f.to(x.dtype) for f in found])
 
 def flat(x):
-    """`x` `[T, ...]` as `[T, N]` over the same memory, in the order in which the neurons lie there, `[1, N]` where all steps are one;
-    and the strides of the axes behind T. A copy only where there are gaps."""
+    """`x` `[T, ...]` as `[T, N]` over the same memory, in the order in which the neurons lie there,
+    `[1, N]` where all steps are one; and the strides of the axes behind T. A copy only where there
+    are gaps."""
     if x.stride(0) == 0: x = x[:1]
     first = x[0]
-    dense = first.is_contiguous() or first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last)
+    dense = (first.is_contiguous() or
+             first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last))
     if not (dense and (len(x) == 1 or x.stride(0) == first.numel())): x = x.contiguous()
     return x.as_strided((len(x), first.numel()), (first.numel(), 1)), x.stride()[1:]
 
@@ -163,12 +194,16 @@ class CompiledLIF(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         y, strides = flat(ctx.saved_tensors[0])
-        if grad.stride()[1:] != strides: grad = torch.empty_strided(grad.shape, (y.shape[1], *strides), dtype=grad.dtype, device=grad.device).copy_(grad)
-        dx = run(credit, (len(grad), *ctx.setting), 'tN tN', y, flat(grad)[0].expand(len(grad), -1).contiguous())
+        if grad.stride()[1:] != strides:
+            grad = torch.empty_strided(grad.shape, (y.shape[1], *strides), dtype=grad.dtype,
+                                       device=grad.device).copy_(grad)
+        dx = run(credit, (len(grad), *ctx.setting), 'tN tN', y,
+                 flat(grad)[0].expand(len(grad), -1).contiguous())
         return _shaped(dx, grad.shape, strides), None, None, None, None, None
 
 
 def compiled_lif(x, *setting):
-    "`kernels.fused_lif`, compiled: the same arguments, the same spikes. Within `torch.compile` it is `fused_lif`, which that compiles."
+    """`kernels.fused_lif`, compiled: the same arguments, the same spikes. Within `torch.compile` it
+    is `fused_lif`, which that compiles."""
     if torch.compiler.is_compiling(): return fused_lif(x, *setting)
     return CompiledLIF.apply(floating(x), *setting)

@@ -21,8 +21,10 @@ from .layers import Folded
 
 # %% ../nbs/09_firing.ipynb #4c0ff08b
 def currents(kinds: str, T: int, parts) -> list[torch.Tensor]:
-    "The current of each step `[M,C]`: a sum with a term for each letter of `kinds`, 'p' for `x` and 'a' for `x`, `scale`, `shift`."
-    from torch._inductor.inductor_prims import fma   # a·b + c, rounded once; importing it takes a second
+    """The current of each step `[M,C]`: a sum with a term for each letter of `kinds`, 'p' for `x`
+    and 'a' for `x`, `scale`, `shift`."""
+    # a·b + c, rounded once; importing it takes a second
+    from torch._inductor.inductor_prims import fma
     parts, terms = iter(parts), []
     for kind in kinds:
         steps = wide(next(parts)).unbind()
@@ -37,9 +39,11 @@ def fire_sum(kinds: str, T: int, decay: float, threshold: float, *parts):
     "Spikes `[T,M,C]`, in the dtype of the first term, or float32 where that is no float."
     return spikes(currents(kinds, T, parts), decay, threshold, floating(parts[0]).dtype)
 
-def credit_sum(kinds: str, T: int, decay: float, gain: float, v_threshold: float, derivative, detach_reset: bool, grad, *parts):
+def credit_sum(kinds: str, T: int, decay: float, gain: float, v_threshold: float, derivative,
+               detach_reset: bool, grad, *parts):
     "The gradient of the sum, with as many steps as its terms, from the spikes' gradient `[T,M,C]`."
-    found = credits(currents(kinds, T, parts), grad.unbind(), decay, gain, v_threshold, derivative, detach_reset)
+    found = credits(currents(kinds, T, parts), grad.unbind(), decay, gain, v_threshold, derivative,
+                    detach_reset)
     if len(parts[0]) < T: found = [sum(found[1:], found[0])]
     return torch.stack([f.to(grad.dtype) for f in found])
 
@@ -53,16 +57,19 @@ def rows(maps, T: int):
 
 # %% ../nbs/09_firing.ipynb #516e1430
 class Drive:
-    "One term of a current: of a `Folded`'s modules the ones `before` the convolution, the convolution or None, and the norm."
+    """One term of a current: of a `Folded`'s modules the ones `before` the convolution, the
+    convolution or None, and the norm."""
     def __init__(self, folded: Folded):
         *self.before, self.norm = folded
-        self.conv = self.before.pop() if self.before and isinstance(self.before[-1], nn.Conv2d) else None
+        self.conv = (self.before.pop() if self.before and isinstance(self.before[-1], nn.Conv2d)
+                     else None)
         self.channels_last = folded.channels_last
 
     order = Folded.order
 
     def weights(self) -> list[nn.Parameter]:
-        return [self.conv.weight, self.norm.weight, self.norm.bias] if self.conv else [self.norm.weight, self.norm.bias]
+        return ([self.conv.weight, self.norm.weight, self.norm.bias] if self.conv
+                else [self.norm.weight, self.norm.bias])
 
     def read(self, x):
         "What the convolution reads: `x` `[T,B,...]` folded, and pooled."
@@ -72,10 +79,12 @@ class Drive:
 
     def convolve(self, x, weights):
         c = self.conv
-        return torch.conv2d(x, weights[0], None, c.stride, c.padding, c.dilation, c.groups) if c else x
+        return (torch.conv2d(x, weights[0], None, c.stride, c.padding, c.dilation, c.groups)
+                if c else x)
 
     def statistics(self, z):
-        "Mean and inverse deviation of each channel; in training those of the batch, and the running ones are updated as `nn.BatchNorm2d` does it."
+        """Mean and inverse deviation of each channel; in training those of the batch, and the
+        running ones are updated as `nn.BatchNorm2d` does it."""
         n = self.norm
         if not n.training: return n.running_mean, torch.rsqrt(n.running_var + n.eps)
         n.num_batches_tracked.add_(1)
@@ -85,11 +94,15 @@ class Drive:
     def back(self, d, t: 'Term', needed) -> list:
         "Gradients of the input and the weights from that of the current, `d`, as far as `needed`."
         n = self.norm
-        dz, *rest = torch.ops.aten.native_batch_norm_backward(d, t.maps, t.weights[-2], n.running_mean, n.running_var, t.mean, t.inverse, n.training, n.eps, [True]*3)
+        dz, *rest = torch.ops.aten.native_batch_norm_backward(
+            d, t.maps, t.weights[-2], n.running_mean, n.running_var, t.mean, t.inverse, n.training,
+            n.eps, [True]*3)
         if self.conv:
             c, w, dtype = self.conv, t.weights[0], t.maps.dtype
-            how = None, c.stride, c.padding, c.dilation, False, (0, 0), c.groups, (needed[0], needed[1], False)
-            dz, dw, _ = torch.ops.aten.convolution_backward(dz.to(memory_format=self.order), t.read.to(dtype), w.to(dtype), *how)
+            how = (None, c.stride, c.padding, c.dilation, False, (0, 0), c.groups,
+                   (needed[0], needed[1], False))
+            dz, dw, _ = torch.ops.aten.convolution_backward(dz.to(memory_format=self.order),
+                                                            t.read.to(dtype), w.to(dtype), *how)
             rest = [dw if dw is None else dw.to(w.dtype), *rest]
         if not needed[0]: return [None, *rest]
         return [gradient_through(self.read, t.x, dz) if self.before else dz.view_as(t.x), *rest]
@@ -103,7 +116,8 @@ def gradient_through(function, x, grad):
 
 
 def line(gamma, beta, mean, inverse):
-    "Scale and shift of a batch normalisation, rounded where PyTorch rounds them: its spikes are ours, bit for bit."
+    """Scale and shift of a batch normalisation, rounded where PyTorch rounds them: its spikes are
+    ours, bit for bit."""
     scale = gamma*inverse
     return scale, (beta.double() - mean.double()*scale.double()).to(scale.dtype)
 
@@ -111,7 +125,8 @@ def line(gamma, beta, mean, inverse):
 KEEP = ('maps', 'bits')
 
 class Job(NamedTuple):
-    "What a `Layer` does: its steps; a drive for each term, None for a plain one; how each term's input is kept; the neuron; what is kept (`KEEP`)."
+    """What a `Layer` does: its steps; a drive for each term, None for a plain one; how each term's
+    input is kept; the neuron; what is kept (`KEEP`)."""
     T: int
     drives: tuple[Drive | None, ...]
     inputs: tuple[Packed | None, ...]
@@ -129,7 +144,8 @@ class Job(NamedTuple):
 
 # %% ../nbs/09_firing.ipynb #a7a79002
 class Term(NamedTuple):
-    "One term during a pass: its drive or None; its input; what the convolution reads; its maps; their mean and inverse deviation; its weights."
+    """One term during a pass: its drive or None; its input; what the convolution reads; its maps;
+    their mean and inverse deviation; its weights."""
     drive: Drive | None
     x: torch.Tensor
     read: torch.Tensor | None
@@ -156,7 +172,8 @@ def again(drive: Drive | None, x, maps, mean, inverse, weights, dtype) -> Term:
 def summed(terms: list[Term]) -> tuple[str, list]:
     "The kinds and parts of the terms, as `currents` takes them."
     lines = [line(*t.weights[-2:], t.mean, t.inverse) if t.drive else () for t in terms]
-    return ''.join('a' if t.drive else 'p' for t in terms), [part for t, l in zip(terms, lines) for part in (rows(t.maps, len(t.x)), *l)]
+    return (''.join('a' if t.drive else 'p' for t in terms),
+            [part for t, l in zip(terms, lines) for part in (rows(t.maps, len(t.x)), *l)])
 
 # %% ../nbs/09_firing.ipynb #d64e102f
 class Layer(torch.autograd.Function):
@@ -166,9 +183,11 @@ class Layer(torch.autograd.Function):
         terms = [begin(drive, *own) for drive, own in zip(job.drives, job.split(tensors))]
         (kinds, parts), (decay, gain, v_threshold, *_) = summed(terms), job.setting
         _, C, H, W = terms[0].maps.shape
-        s = run(fire_sum, (kinds, job.T, decay, v_threshold/gain), axes(kinds), *parts).view(job.T, -1, H, W, C).permute(0, 1, 4, 2, 3)
+        s = run(fire_sum, (kinds, job.T, decay, v_threshold/gain), axes(kinds),
+                *parts).view(job.T, -1, H, W, C).permute(0, 1, 4, 2, 3)
         if not any(ctx.needs_input_grad) or job.inputs[0] is None: return s, s.new_empty(0)
-        kept = [(packed.codes, t.maps if job.keep == 'maps' and t.drive and t.drive.conv else None, t.mean, t.inverse, *t.weights)
+        kept = [(packed.codes, t.maps if job.keep == 'maps' and t.drive and t.drive.conv else None,
+                 t.mean, t.inverse, *t.weights)
                 for t, packed in zip(terms, job.inputs)]
         ctx.job, ctx.dtype = job, s.dtype
         ctx.save_for_backward(*(tensor for own in kept for tensor in own))
@@ -182,10 +201,13 @@ class Layer(torch.autograd.Function):
         job, saved = ctx.job, iter(ctx.saved_tensors)
         terms = []
         for drive, packed in zip(job.drives, job.inputs):
-            codes, maps, mean, inverse, *weights = islice(saved, 4 + len(drive.weights() if drive else ()))
-            terms.append(again(drive, unpack(packed._replace(codes=codes)), maps, mean, inverse, weights, ctx.dtype))
+            codes, maps, mean, inverse, *weights = islice(
+                saved, 4 + len(drive.weights() if drive else ()))
+            terms.append(again(drive, unpack(packed._replace(codes=codes)), maps, mean, inverse,
+                               weights, ctx.dtype))
         (kinds, parts), (_, B, C, H, W) = summed(terms), grad.shape
-        d = run(credit_sum, (kinds, job.T, *job.setting), 'tMC ' + axes(kinds), rows(grad.flatten(0, 1), job.T), *parts)
+        d = run(credit_sum, (kinds, job.T, *job.setting), 'tMC ' + axes(kinds),
+                rows(grad.flatten(0, 1), job.T), *parts)
         d = d.view(-1, H, W, C).permute(0, 3, 1, 2)
         found = [None]
         for t, needed in zip(terms, job.split(ctx.needs_input_grad[1:])):

@@ -32,7 +32,9 @@ class Pool(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         shape, strides, dtype, device = ctx.like
-        return gradient_through(ctx.pool, torch.empty_strided(shape, strides, dtype=dtype, device=device), grad), None   # what it holds does not matter
+        # what it holds does not matter
+        return (gradient_through(
+            ctx.pool, torch.empty_strided(shape, strides, dtype=dtype, device=device), grad), None)
 
 
 class Pooling(Folded):
@@ -45,8 +47,10 @@ class Pooling(Folded):
 
 # %% ../nbs/09b_fused.ipynb #0965c856
 class Current:
-    "A sum of terms that is computed when a neuron, or anything else, asks for it: pairs of a `Folded`, or None, and its input `[T,B,...]`; or one, the same for `steps` steps."
-    def __init__(self, *terms, steps: int | None = None): self.terms, self.steps, self.known = terms, steps, None
+    """A sum of terms that is computed when a neuron, or anything else, asks for it: pairs of a
+    `Folded`, or None, and its input `[T,B,...]`; or one, the same for `steps` steps."""
+    def __init__(self, *terms, steps: int | None = None):
+        self.terms, self.steps, self.known = terms, steps, None
 
     def joins(self, other) -> bool:
         "Whether the sum with `other` can wait as well."
@@ -56,14 +60,16 @@ class Current:
 
     def __add__(self, other):
         if not self.joins(other): return self.tensor() + other
-        return Current(*self.terms, *(other.terms if isinstance(other, Current) else [(None, other)]))
+        return Current(*self.terms,
+                       *(other.terms if isinstance(other, Current) else [(None, other)]))
 
     def __radd__(self, other):
         return Current((None, other), *self.terms) if self.joins(other) else other + self.tensor()
 
     def expand(self, T: int, *sizes):
         "As a tensor's `expand`. A stem's current stays one step, which is the same at all T."
-        alone = len(self.terms) == 1 and len(self.terms[0][1]) == 1 and set(sizes) == {-1} and not self.steps
+        alone = (len(self.terms) == 1 and len(self.terms[0][1]) == 1 and set(sizes) == {-1} and
+                 not self.steps)
         return Current(*self.terms, steps=T) if alone else self.tensor().expand(T, *sizes)
 
     def tensor(self):
@@ -74,32 +80,39 @@ class Current:
         return self.known
 
     def fire(self, setting):
-        "Spikes `[T,B,C,H,W]` of the neuron with this `setting` (the arguments of `compiled_lif` after the current)."
+        """Spikes `[T,B,C,H,W]` of the neuron with this `setting` (the arguments of `compiled_lif`
+        after the current)."""
         if self.known is not None: return compiled_lif(self.known, *setting)
         keep = next(f.keep for f, _ in self.terms if f is not None)
         drives = tuple(None if f is None else f.drive for f, _ in self.terms)
         inputs = tuple(kept(x) if torch.is_grad_enabled() else None for _, x in self.terms)
-        tensors = [t for d, (_, x) in zip(drives, self.terms) for t in (x, *(d.weights() if d else ()))]
-        s, bits = Layer.apply(Job(self.steps or len(tensors[0]), drives, inputs, setting, keep), *tensors)
+        tensors = [t for d, (_, x) in zip(drives, self.terms)
+                   for t in (x, *(d.weights() if d else ()))]
+        s, bits = Layer.apply(Job(self.steps or len(tensors[0]), drives, inputs, setting, keep),
+                              *tensors)
         return marked(s, Packed(bits, s.shape, s.stride(), s.dtype)) if bits.numel() else s
 
     def __getattr__(self, name): return getattr(self.tensor(), name)
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
-        plain = lambda a: a.tensor() if isinstance(a, Current) else type(a)(map(plain, a)) if type(a) in (list, tuple) else a
+        plain = lambda a: (a.tensor() if isinstance(a, Current) else
+                           type(a)(map(plain, a)) if type(a) in (list, tuple) else a)
         return function(*map(plain, args), **{k: plain(v) for k, v in (kwargs or {}).items()})
 
 # %% ../nbs/09b_fused.ipynb #8dfdeb54
 for _name in ('mul', 'rmul', 'sub', 'rsub', 'truediv', 'neg', 'getitem', 'len', 'iter'):
-    setattr(Current, f'__{_name}__', lambda self, *a, _name=_name: getattr(self.tensor(), f'__{_name}__')(*a))
+    setattr(Current, f'__{_name}__',
+            lambda self, *a, _name=_name: getattr(self.tensor(), f'__{_name}__')(*a))
 
 
 def kept(x) -> Packed:
-    "How the input `x` of a layer is kept: as the bits that came with it; packed now; or as it is, where no gradient goes there and it stays anyway."
+    """How the input `x` of a layer is kept: as the bits that came with it; packed now; or as it is,
+    where no gradient goes there and it stays anyway."""
     packed, version = getattr(x, 'packed', (None, None))
     if packed is not None and version == x._version: return packed
-    marked(x, pack(x.detach()) if x.requires_grad else Packed(x.detach(), x.shape, x.stride(), x.dtype))
+    marked(x, (pack(x.detach()) if x.requires_grad
+               else Packed(x.detach(), x.shape, x.stride(), x.dtype)))
     return x.packed[0]
 
 def marked(x, packed: Packed):
@@ -122,49 +135,62 @@ def steady(net: nn.Module):
 
 
 class Twice(nn.Sequential):
-    "A body that keeps the inputs of its modules alone, and computes each module again for the backward pass."
+    """A body that keeps the inputs of its modules alone, and computes each module again for the
+    backward pass."""
     def forward(self, x):
         if torch.compiler.is_compiling(): return super().forward(x)
         if isinstance(x, Current): x = x.tensor()   # the stem is none of these modules
-        for m in self: x = checkpoint(m, x, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (nullcontext(), steady(self)))
+        for m in self:
+            x = checkpoint(m, x, use_reentrant=False, preserve_rng_state=False,
+                           context_fn=lambda: (nullcontext(), steady(self)))
         return x
 
 # %% ../nbs/09b_fused.ipynb #1e5b93b1
 class Waiting(Folded):
-    "A `Folded` whose result waits for the neuron. `torch.compile` fuses by itself, and sees a plain `Folded`."
-    def forward(self, x): return super().forward(x) if torch.compiler.is_compiling() else Current((self, x))
+    """A `Folded` whose result waits for the neuron. `torch.compile` fuses by itself, and sees a
+    plain `Folded`."""
+    def forward(self, x):
+        return super().forward(x) if torch.compiler.is_compiling() else Current((self, x))
 
 
 def fused_kernel(x, *setting):
     if isinstance(x, Current): return x.fire(setting)
     s = compiled_lif(x, *setting)
-    return marked(s, pack_spikes(s.detach())) if s.requires_grad and not torch.compiler.is_compiling() else s
+    return (marked(s, pack_spikes(s.detach()))
+            if s.requires_grad and not torch.compiler.is_compiling() else s)
 
 
 def _fusible(m: nn.Module) -> bool:
-    "Whether this is a `Folded` of poolings, at most one convolution without a bias, and a plain batch normalisation."
+    """Whether this is a `Folded` of poolings, at most one convolution without a bias, and a plain
+    batch normalisation."""
     if not isinstance(m, Folded) or type(m[-1]) not in (nn.BatchNorm2d, TDBN): return False
     drive = Drive(m)
     conv, norm = drive.conv, drive.norm
-    plain = conv is None or conv.bias is None and conv.padding_mode == 'zeros' and not isinstance(conv.padding, str)
-    return plain and all(isinstance(b, nn.AvgPool2d) for b in drive.before) and norm.affine and norm.track_running_stats and norm.momentum is not None
+    plain = (conv is None or
+             conv.bias is None and conv.padding_mode == 'zeros' and
+             not isinstance(conv.padding, str))
+    return (plain and all(isinstance(b, nn.AvgPool2d) for b in drive.before) and norm.affine and
+            norm.track_running_stats and norm.momentum is not None)
 
 
 HOW = (*KEEP, 'blocks')
 
 def fuse(net: SpikingNet, keep: str = 'maps') -> bool:
-    """Have each convolution, norm and LIF of `net` compute as one compiled operation, in place; whether that can be done here. Outputs,
-    parameters and their names stay.
+    """Have each convolution, norm and LIF of `net` compute as one compiled operation, in place;
+    whether that can be done here. Outputs, parameters and their names stay.
 
-    keep: 'maps', convolutions' outputs and bits are kept for the backward pass; 'bits', bits alone, and convolutions are computed twice;
-    'blocks', the input of each module of the body, and all of it is computed twice.
-    Norms of a team (chapter 32b) and TEBN are not fused; their neurons are compiled. Raises `UserError` for another `keep`.
+    keep: 'maps', convolutions' outputs and bits are kept for the backward pass; 'bits', bits alone,
+    and convolutions are computed twice; 'blocks', the input of each module of the body, and all of
+    it is computed twice. Norms of a team (chapter 32b) and TEBN are not fused; their neurons are
+    compiled. Raises `UserError` for another `keep`.
     """
     check(keep in HOW, f'unknown keep {keep!r}', 'fuse', 'choose from ' + ', '.join(HOW))
     if not can_compile(next(net.parameters()).device.type): return False
     for m in net.modules():
         if isinstance(m, LIFNode): m.kernel = fused_kernel
-        if _fusible(m): m.__class__, m.drive, m.keep = Waiting, Drive(m), 'bits' if keep == 'bits' else 'maps'
-        if type(m) is Folded and all(isinstance(pool, nn.AvgPool2d) for pool in m): m.__class__ = Pooling
+        if _fusible(m):
+            m.__class__, m.drive, m.keep = Waiting, Drive(m), 'bits' if keep == 'bits' else 'maps'
+        if type(m) is Folded and all(isinstance(pool, nn.AvgPool2d) for pool in m):
+            m.__class__ = Pooling
     if keep == 'blocks': net.body.__class__ = Twice
     return True

@@ -20,16 +20,19 @@ from .spec import Spec, check
 class Folded(nn.Sequential):
     """Runs its modules once on all steps: `[T,B,...]` goes through them as `[T*B,...]`.
 
-    For modules that treat every image alike. Batch normalisation inside takes its statistics over all steps.
-    Maps run in channels-last order, which is faster, unless a thin strided 1x1 convolution forbids it (oneDNN issue 6035).
+    For modules that treat every image alike. Batch normalisation inside takes its statistics over
+    all steps. Maps run in channels-last order, which is faster, unless a thin strided 1x1
+    convolution forbids it (oneDNN issue 6035).
     """
     def __init__(self, *modules: nn.Module):
         super().__init__(*modules)
-        thin = lambda m: isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels < 16
+        thin = lambda m: (isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and
+                          m.stride != (1, 1) and m.in_channels < 16)
         self.channels_last = not any(map(thin, self.modules()))
 
     @property
-    def order(self) -> torch.memory_format: return torch.channels_last if self.channels_last else torch.contiguous_format
+    def order(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def forward(self, x):
         y = x.flatten(0, 1)
@@ -40,7 +43,8 @@ class Folded(nn.Sequential):
 class TDBN(nn.BatchNorm2d):
     """Threshold-dependent batch normalisation of a folded batch `[T*B,C,H,W]` (Zheng et al., 2021).
 
-    `scale` is the paper's α: 1, or √½ for each of two branches that are added. The weight starts at `scale * v_threshold`.
+    `scale` is the paper's α: 1, or √½ for each of two branches that are added. The weight starts at
+    `scale * v_threshold`.
     """
     def __init__(self, channels: int, v_threshold: float, scale: float = 1.0):
         super().__init__(channels)
@@ -48,9 +52,11 @@ class TDBN(nn.BatchNorm2d):
 
 # %% ../nbs/01_layers.ipynb #908861c6
 class TEBN(nn.Module):
-    """Temporal effective batch normalisation of `[t,B,C,H,W]` with t ≤ T (Duan et al., 2022): a factor `p[t]` a step.
+    """Temporal effective batch normalisation of `[t,B,C,H,W]` with t ≤ T (Duan et al., 2022): a
+    factor `p[t]` a step.
 
-    It depends on the step, so it cannot stand in a stem; put it first in a net's body. Raises `UserError` for more than T steps.
+    It depends on the step, so it cannot stand in a stem; put it first in a net's body. Raises
+    `UserError` for more than T steps.
     """
     def __init__(self, channels: int, T: int):
         super().__init__()
@@ -58,26 +64,32 @@ class TEBN(nn.Module):
 
     def forward(self, x):
         t, T = len(x), len(self.p)
-        check(t <= T, f'expected at most {T} steps, found {t}', 'TEBN', 'it has learnt one factor a step')
+        check(t <= T, f'expected at most {T} steps, found {t}', 'TEBN',
+              'it has learnt one factor a step')
         return self.norm(x) * self.p[:t].view(t, 1, 1, 1, 1)
 
 # %% ../nbs/01_layers.ipynb #a4f5475e
 NORMS = ('bn', 'tdbn', 'tebn')
 
-def normalised(modules: list[nn.Module], channels: int, norm: str = 'bn', T: int = 1, v_threshold: float = 1., scale: float = 1.) -> list[nn.Module]:
-    """`modules` and the batch normalisation `norm` of their `channels`, as modules on `[T,B,C,H,W]`: one `Folded`; with 'tebn' a TEBN behind it.
-    `v_threshold` and `scale` are tdBN's, `T` is TEBN's. Raises `UserError` for an unknown `norm`."""
+def normalised(modules: list[nn.Module], channels: int, norm: str = 'bn', T: int = 1,
+               v_threshold: float = 1., scale: float = 1.) -> list[nn.Module]:
+    """`modules` and the batch normalisation `norm` of their `channels`, as modules on
+    `[T,B,C,H,W]`: one `Folded`; with 'tebn' a TEBN behind it. `v_threshold` and `scale` are tdBN's,
+    `T` is TEBN's. Raises `UserError` for an unknown `norm`."""
     check(norm in NORMS, f'unknown norm {norm!r}', 'normalised', 'choose from ' + ', '.join(NORMS))
     if norm == 'tebn': return [Folded(*modules), TEBN(channels, T)]
-    return [Folded(*modules, nn.BatchNorm2d(channels) if norm == 'bn' else TDBN(channels, v_threshold, scale))]
+    return [Folded(*modules, (nn.BatchNorm2d(channels) if norm == 'bn'
+                              else TDBN(channels, v_threshold, scale)))]
 
 # %% ../nbs/01_layers.ipynb #09ebc217
 class Output(NamedTuple):
-    "What a net gives: `logits` [T,B,K] of each step, and `features` [T,B,D], which the classifier read."
+    """What a net gives: `logits` [T,B,K] of each step, and `features` [T,B,D], which the classifier
+    read."""
     logits: torch.Tensor
     features: torch.Tensor
 
-_pytree._register_namedtuple(Output, serialized_type_name='snn_repro.layers.Output')   # so that an exported net can be saved
+# so that an exported net can be saved
+_pytree._register_namedtuple(Output, serialized_type_name='snn_repro.layers.Output')
 
 # %% ../nbs/01_layers.ipynb #8fbae18b
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +99,12 @@ class Arch(Spec):
     readout: Literal['lif', 'relu'] = 'lif'
 
     def __post_init__(self):
-        check(self.readout in ('lif', 'relu'), f'unknown readout {self.readout!r}', type(self).__name__, "choose 'lif' or 'relu'")
+        check(self.readout in ('lif', 'relu'), f'unknown readout {self.readout!r}',
+              type(self).__name__, "choose 'lif' or 'relu'")
 
     def build(self, shape: tuple[int, int, int], classes: int, T: int) -> 'SpikingNet':
-        "The net for images of `shape` (C,H,W). Raises `UserError` for images that are too small and for T below 1."
+        """The net for images of `shape` (C,H,W). Raises `UserError` for images that are too small
+        and for T below 1."""
         raise NotImplementedError
 
     def ann(self) -> 'Arch':
@@ -105,32 +119,38 @@ class Arch(Spec):
 def check_input(x, channels: int):
     "Refuse what is neither `[B,C,H,W]` nor `[T,B,C,H,W]`, and other numbers of channels."
     found = list(x.shape)
-    check(x.dim() in (4, 5), f'expected images [B,C,H,W] or clips [T,B,C,H,W], found {found}', 'input')
-    check(x.shape[-3] == channels, f'expected {channels} channels, found {x.shape[-3]} in {found}', 'input',
-          'channels come before height and width')
+    check(x.dim() in (4, 5), f'expected images [B,C,H,W] or clips [T,B,C,H,W], found {found}',
+          'input')
+    check(x.shape[-3] == channels, f'expected {channels} channels, found {x.shape[-3]} in {found}',
+          'input', 'channels come before height and width')
     check(len(x) > 0, f'expected at least one step or image, found {found}', 'input')
-    check(x.is_floating_point(), f'expected floating-point numbers, found {x.dtype}', 'input', 'x.float(), or x.float()/255 for bytes')
+    check(x.is_floating_point(), f'expected floating-point numbers, found {x.dtype}', 'input',
+          'x.float(), or x.float()/255 for bytes')
 
 
 class SpikingNet(nn.Module):
-    """Stem, body and classifier. `forward` takes still images [B,C,H,W], shown for T steps, or event clips
-    [t,B,C,H,W] of any t, and gives `Output` of every step. Raises `UserError` for other shapes.
+    """Stem, body and classifier. `forward` takes still images [B,C,H,W], shown for T steps, or
+    event clips [t,B,C,H,W] of any t, and gives `Output` of every step. Raises `UserError` for other
+    shapes.
 
-    stem: convolution and norm, [t,B,C,H,W] -> [t,B,C',H',W']; body: from the first neuron to features [t,B,D].
+    stem: convolution and norm, [t,B,C,H,W] -> [t,B,C',H',W']; body: from the first neuron to
+    features [t,B,D].
     """
     def __init__(self, stem: nn.Module, body: nn.Module, classifier: nn.Linear, T: int):
         super().__init__()
-        check(isinstance(T, int) and T > 0, f'T = {T!r}', 'SpikingNet', 'the number of steps is a whole number, 1 or more')
-        check(not any(isinstance(m, TEBN) for m in stem.modules()), 'TEBN in the stem', 'SpikingNet',
-              'a stem knows no steps: put TEBN first in the body')
+        check(isinstance(T, int) and T > 0, f'T = {T!r}', 'SpikingNet',
+              'the number of steps is a whole number, 1 or more')
+        check(not any(isinstance(m, TEBN) for m in stem.modules()), 'TEBN in the stem',
+              'SpikingNet', 'a stem knows no steps: put TEBN first in the body')
         self.stem, self.body, self.classifier, self.T = stem, body, classifier, T
         self.channels = next(m.in_channels for m in stem.modules() if isinstance(m, nn.Conv2d))
 
     def forward(self, x) -> Output:
         check_input(x, self.channels)
-        current = self.stem(x) if x.dim() == 5 else self.stem(x[None]).expand(self.T, -1, -1, -1, -1)
+        current = (self.stem(x) if x.dim() == 5
+                   else self.stem(x[None]).expand(self.T, -1, -1, -1, -1))
         features = self.body(current)
         found, known = features.shape[-1], self.classifier.in_features
-        check(found == known, f'images of {x.shape[-2]}x{x.shape[-1]} give {found} features, the classifier reads {known}', 'input',
-              'build the net for this size')
+        check(found == known, f'images of {x.shape[-2]}x{x.shape[-1]} give {found} features, the '
+              f'classifier reads {known}', 'input', 'build the net for this size')
         return Output(self.classifier(features), features)

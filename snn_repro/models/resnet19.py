@@ -27,12 +27,15 @@ class PostBlock(nn.Module):
     def forward(self, x): return self.last(self.branch(x) + self.shortcut(x))
 
 
-def post_block(c_in: int, c_out: int, stride: int, neuron: Neuron, last: nn.Module, norm: Callable, norm_same: bool = False) -> PostBlock:
-    """A `PostBlock` whose branch is conv3x3(stride), norm, neuron, conv3x3, norm. The shortcut is conv1x1(stride) and norm where the shape
-    changes; else a norm alone if `norm_same`, or nothing. `norm`: what `normed` gives; norms that enter the sum have scale √½.
+def post_block(c_in: int, c_out: int, stride: int, neuron: Neuron, last: nn.Module, norm: Callable,
+               norm_same: bool = False) -> PostBlock:
+    """A `PostBlock` whose branch is conv3x3(stride), norm, neuron, conv3x3, norm. The shortcut is
+    conv1x1(stride) and norm where the shape changes; else a norm alone if `norm_same`, or nothing.
+    `norm`: what `normed` gives; norms that enter the sum have scale √½.
     """
     half = sqrt(.5)
-    branch = [*norm([conv3(c_in, c_out, stride)], c_out), neuron.build(), *norm([conv3(c_out, c_out)], c_out, scale=half)]
+    branch = [*norm([conv3(c_in, c_out, stride)], c_out), neuron.build(),
+              *norm([conv3(c_out, c_out)], c_out, scale=half)]
     same = stride == 1 and c_in == c_out
     conv = [] if same else [nn.Conv2d(c_in, c_out, 1, stride, bias=False)]
     shortcut = norm(conv, c_out, scale=half) if norm_same or not same else []
@@ -47,8 +50,9 @@ def check_stages(arch):
 
 
 def stages(arch, norm: Callable, last: nn.Module, norm_first: bool = False) -> list[nn.Module]:
-    """The first neuron and `arch.depths[i]` blocks of `arch.channels[i]`; every stage but the first begins with stride 2.
-    The last block ends in `last`. `norm_first`: the first block of a stage always has a norm on its shortcut.
+    """The first neuron and `arch.depths[i]` blocks of `arch.channels[i]`; every stage but the first
+    begins with stride 2. The last block ends in `last`. `norm_first`: the first block of a stage
+    always has a norm on its shortcut.
     """
     plan, before = [], arch.channels[0]
     for stage, (width, depth) in enumerate(zip(arch.channels, arch.depths)):
@@ -56,12 +60,14 @@ def stages(arch, norm: Callable, last: nn.Module, norm_first: bool = False) -> l
             plan.append((before, width, 2 if stage and not i else 1, norm_first and not i))
             before = width
     ends = [arch.neuron.build() for _ in plan[1:]] + [last]
-    return [arch.neuron.build(), *(post_block(a, b, stride, arch.neuron, end, norm, same) for (a, b, stride, same), end in zip(plan, ends))]
+    return [arch.neuron.build(), *(post_block(a, b, stride, arch.neuron, end, norm, same)
+                                   for (a, b, stride, same), end in zip(plan, ends))]
 
 # %% ../../nbs/03_resnet19.ipynb #d859e961
 @dataclass(frozen=True, kw_only=True)
 class Staged(Arch):
-    "A net of stages: `depths[i]` blocks of width `channels[i]`; every convolution has the same kind of `norm`."
+    """A net of stages: `depths[i]` blocks of width `channels[i]`; every convolution has the same
+    kind of `norm`."""
     channels: tuple[int, ...] = (128, 256, 512)
     depths: tuple[int, ...] = (3, 3, 2)
     norm: Literal['bn', 'tdbn', 'tebn'] = 'bn'
@@ -74,34 +80,40 @@ class Staged(Arch):
 # %% ../../nbs/03_resnet19.ipynb #51b82b21
 @dataclass(frozen=True, kw_only=True)
 class ResNet19(Staged):
-    """TKS's net for CIFAR (BrainCog, model_zoo/resnet19_snn.py): a stem of width `channels[0]`, post-activation stages, the mean
-    over pixels, Linear to `hidden`, neuron, Linear. Features [T,B,hidden]. The first block of stage 1 has a norm and no convolution
-    on its shortcut. With 'tdbn' the norms that enter a sum, and the stem's, have scale √½.
+    """TKS's net for CIFAR (BrainCog, model_zoo/resnet19_snn.py): a stem of width `channels[0]`,
+    post-activation stages, the mean over pixels, Linear to `hidden`, neuron, Linear. Features
+    [T,B,hidden]. The first block of stage 1 has a norm and no convolution on its shortcut. With
+    'tdbn' the norms that enter a sum, and the stem's, have scale √½.
 
-    RepAct takes the place of the neuron between the two linear layers.
-    Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that cannot be halved so often.
+    RepAct takes the place of the neuron between the two linear layers. Raises `UserError` for
+    `depths` that do not go with `channels`, and in `build` for images that cannot be halved so
+    often.
     """
     hidden: int = 256
     norm: Literal['bn', 'tdbn', 'tebn'] = 'tdbn'
 
     def __post_init__(self):
         super().__post_init__()
-        check(self.hidden > 0, f'hidden = {self.hidden}', type(self).__name__, 'the width between the linear layers, 1 or more')
+        check(self.hidden > 0, f'hidden = {self.hidden}', type(self).__name__,
+              'the width between the linear layers, 1 or more')
 
     def build(self, shape, classes, T):
         c, *_ = check_size(self, shape, len(self.channels) - 1)
         norm, first, final = normed(self.norm, self.neuron, T), self.channels[0], self.channels[-1]
         stem, *body = norm([conv3(c, first)], first, scale=sqrt(.5))
         body += stages(self, norm, self.neuron.build(), norm_first=True)
-        body += [Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(final, self.hidden)), self.read()]
+        body += [Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(final, self.hidden)),
+                 self.read()]
         return SpikingNet(stem, nn.Sequential(*body), nn.Linear(self.hidden, classes), T)
 
 # %% ../../nbs/03_resnet19.ipynb #9d64b416
 def enof_init(net: nn.Module) -> nn.Module:
-    """Draw the weights as the first author's public MPBN code does: convolutions with variance 2/(k²·out), linear layers with
-    deviation 1/in and bias 0."""
+    """Draw the weights as the first author's public MPBN code does: convolutions with variance
+    2/(k²·out), linear layers with deviation 1/in and bias 0."""
     for m in net.modules():
-        if isinstance(m, nn.Conv2d): nn.init.normal_(m.weight, std=sqrt(2 / (m.kernel_size[0] * m.kernel_size[1] * m.out_channels)))
+        if isinstance(m, nn.Conv2d):
+            nn.init.normal_(m.weight,
+                            std=sqrt(2 / (m.kernel_size[0] * m.kernel_size[1] * m.out_channels)))
         if isinstance(m, nn.Linear):
             nn.init.normal_(m.weight, std=1 / m.in_features)
             nn.init.zeros_(m.bias)
@@ -110,11 +122,13 @@ def enof_init(net: nn.Module) -> nn.Module:
 # %% ../../nbs/03_resnet19.ipynb #94aed5c3
 @dataclass(frozen=True, kw_only=True)
 class EnofResNet19(Staged):
-    """EnOF's net for CIFAR (the first author's public MPBN code, `resnet19_cifar`): `ResNet19`'s stem and stages with plain batch
-    normalisation, shortcuts without a norm where the shape stays, the mean over pixels, one Linear. Features [T,B,D], D = 512.
+    """EnOF's net for CIFAR (the first author's public MPBN code, `resnet19_cifar`): `ResNet19`'s
+    stem and stages with plain batch normalisation, shortcuts without a norm where the shape stays,
+    the mean over pixels, one Linear. Features [T,B,D], D = 512.
 
-    RepAct takes the place of the neuron after the last block's sum, before the mean.
-    Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that cannot be halved so often.
+    RepAct takes the place of the neuron after the last block's sum, before the mean. Raises
+    `UserError` for `depths` that do not go with `channels`, and in `build` for images that cannot
+    be halved so often.
     """
     def build(self, shape, classes, T):
         c, *_ = check_size(self, shape, len(self.channels) - 1)

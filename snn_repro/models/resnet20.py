@@ -18,18 +18,23 @@ from .vgg import check_size, conv3, normed
 from ..neurons import Neuron
 
 # %% ../../nbs/04_resnet20.ipynb #032249e6
-def average_block(c_in: int, c_out: int, stride: int, neuron: Neuron, last: nn.Module, norm: Callable) -> PostBlock:
-    """Chapter 03's `post_block` with another shortcut where the shape changes: average over stride x stride pixels (at the edge
-    over those that exist), conv1x1, norm. `norm`: what `normed` gives."""
+def average_block(c_in: int, c_out: int, stride: int, neuron: Neuron, last: nn.Module,
+                  norm: Callable) -> PostBlock:
+    """Chapter 03's `post_block` with another shortcut where the shape changes: average over
+    stride x stride pixels (at the edge over those that exist), conv1x1, norm. `norm`: what `normed`
+    gives."""
     half = .5 ** .5
-    branch = [*norm([conv3(c_in, c_out, stride)], c_out), neuron.build(), *norm([conv3(c_out, c_out)], c_out, scale=half)]
+    branch = [*norm([conv3(c_in, c_out, stride)], c_out), neuron.build(),
+              *norm([conv3(c_out, c_out)], c_out, scale=half)]
     down = [nn.AvgPool2d(stride, ceil_mode=True), nn.Conv2d(c_in, c_out, 1, bias=False)]
     shortcut = [] if stride == 1 and c_in == c_out else norm(down, c_out, scale=half)
     return PostBlock(nn.Sequential(*branch), nn.Sequential(*shortcut), last)
 
 
-def plan(c: int, channels: tuple[int, ...], depths: tuple[int, ...], expansion: int = 1) -> list[tuple[int, int, int]]:
-    "(channels in, width, stride) of each block; a block gives width·expansion channels. Every stage but the first begins with stride 2."
+def plan(c: int, channels: tuple[int, ...], depths: tuple[int, ...],
+         expansion: int = 1) -> list[tuple[int, int, int]]:
+    """(channels in, width, stride) of each block; a block gives width·expansion channels. Every
+    stage but the first begins with stride 2."""
     blocks = []
     for stage, (width, depth) in enumerate(zip(channels, depths)):
         for i in range(depth):
@@ -40,11 +45,13 @@ def plan(c: int, channels: tuple[int, ...], depths: tuple[int, ...], expansion: 
 # %% ../../nbs/04_resnet20.ipynb #77d75094
 @dataclass(frozen=True, kw_only=True)
 class EnofResNet20(Staged):
-    """EnOF's ResNet-20 for CIFAR (the first author's public MPBN code, `resnet20_cifar_modified`): three 3x3 convolutions of width
-    `channels[0]`, 2x2 average, post-activation stages with averaging shortcuts, mean over pixels, one Linear. Features [T,B,D], D = 512.
+    """EnOF's ResNet-20 for CIFAR (the first author's public MPBN code, `resnet20_cifar_modified`):
+    three 3x3 convolutions of width `channels[0]`, 2x2 average, post-activation stages with
+    averaging shortcuts, mean over pixels, one Linear. Features [T,B,D], D = 512.
 
-    RepAct takes the place of the neuron after the last block's sum, before the mean.
-    Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that cannot be halved so often.
+    RepAct takes the place of the neuron after the last block's sum, before the mean. Raises
+    `UserError` for `depths` that do not go with `channels`, and in `build` for images that cannot
+    be halved so often.
     """
     channels: tuple[int, ...] = (64, 128, 256, 512)
     depths: tuple[int, ...] = (2, 2, 2, 2)
@@ -70,7 +77,8 @@ class ThinResNet20(EnofResNet20):
 # %% ../../nbs/04_resnet20.ipynb #8cdea938
 @dataclass(frozen=True, kw_only=True)
 class EnofResNet20ThreeStage(EnofResNet19):
-    """The other net that the first author's public MPBN code calls ResNet-20 (`resnet20_cifar`): `EnofResNet19` with [3,3,3] blocks.
+    """The other net that the first author's public MPBN code calls ResNet-20 (`resnet20_cifar`):
+    `EnofResNet19` with [3,3,3] blocks.
 
     That EnOF's ResNet-20 is `EnofResNet20` and not this one is inferred from that code's defaults.
     """
@@ -79,10 +87,12 @@ class EnofResNet20ThreeStage(EnofResNet19):
 # %% ../../nbs/04_resnet20.ipynb #8397449d
 @dataclass(frozen=True, kw_only=True)
 class EnofResNet34(Staged):
-    """EnOF's ResNet-34 for ImageNet (the first author's public MPBN code, `ResNet34`): 7x7 convolution and 3x3 average of stride 2 each,
-    post-activation stages with strided shortcuts, the mean over pixels, one Linear. Features [T,B,D], D = 512. RepAct as in `EnofResNet20`.
+    """EnOF's ResNet-34 for ImageNet (the first author's public MPBN code, `ResNet34`): 7x7
+    convolution and 3x3 average of stride 2 each, post-activation stages with strided shortcuts, the
+    mean over pixels, one Linear. Features [T,B,D], D = 512. RepAct as in `EnofResNet20`.
 
-    Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that cannot be halved so often.
+    Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that
+    cannot be halved so often.
     """
     channels: tuple[int, ...] = (64, 128, 256, 512)
     depths: tuple[int, ...] = (3, 4, 6, 3)
@@ -92,12 +102,15 @@ class EnofResNet34(Staged):
         norm, first, final = normed(self.norm, self.neuron, T), self.channels[0], self.channels[-1]
         stem, *body = norm([nn.Conv2d(c, first, 7, 2, 3, bias=False)], first)
         neuron, *blocks = stages(self, norm, self.read())
-        body += [neuron, Folded(nn.AvgPool2d(3, 2, 1)), *blocks, Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten())]
+        body += [neuron, Folded(nn.AvgPool2d(3, 2, 1)), *blocks,
+                 Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten())]
         return enof_init(SpikingNet(stem, nn.Sequential(*body), nn.Linear(final, classes), T))
 
 # %% ../../nbs/04_resnet20.ipynb #e188c8ed
-def outline(arch: Arch, shape: tuple[int, int, int], classes: int, T: int = 1) -> list[tuple[str, tuple[int, ...], int]]:
-    "(part, output shape for one image, parameters) of each part of the net, in order. Nothing is computed: the device is `meta`."
+def outline(arch: Arch, shape: tuple[int, int, int], classes: int,
+            T: int = 1) -> list[tuple[str, tuple[int, ...], int]]:
+    """(part, output shape for one image, parameters) of each part of the net, in order. Nothing is
+    computed: the device is `meta`."""
     rows = []
     def note(m, _, y):
         name = '+'.join(type(o).__name__ for o in m) if isinstance(m, Folded) else type(m).__name__

@@ -23,19 +23,23 @@ from ..spec import UserError, check
 
 # %% ../../nbs/05_sew.ipynb #165ae3f0
 class SEWBlock(PostBlock):
-    "Spike-element-wise block (ADD) on [T,B,C,H,W] (Fang et al., 2021): last(branch(x)) + shortcut(x); an empty shortcut is the identity."
+    """Spike-element-wise block (ADD) on [T,B,C,H,W] (Fang et al., 2021): last(branch(x)) +
+    shortcut(x); an empty shortcut is the identity."""
     def forward(self, x): return self.last(self.branch(x)) + self.shortcut(x)
 
 
-def sew_block(c_in: int, width: int, stride: int, neuron: Neuron, last: nn.Module, norm: Callable, bottleneck: bool = False) -> SEWBlock:
-    """A `SEWBlock` of two 3x3 convolutions, or with `bottleneck` of 1x1, 3x3 and 1x1 to 4·width channels; the first 3x3 has the stride.
-    The shortcut is conv1x1(stride), norm and neuron where the shape changes. `norm`: what `normed` gives."""
+def sew_block(c_in: int, width: int, stride: int, neuron: Neuron, last: nn.Module, norm: Callable,
+              bottleneck: bool = False) -> SEWBlock:
+    """A `SEWBlock` of two 3x3 convolutions, or with `bottleneck` of 1x1, 3x3 and 1x1 to 4·width
+    channels; the first 3x3 has the stride. The shortcut is conv1x1(stride), norm and neuron where
+    the shape changes. `norm`: what `normed` gives."""
     c_out = 4 * width if bottleneck else width
     one = lambda a, b, stride=1: nn.Conv2d(a, b, 1, stride, bias=False)
     if bottleneck: convs = [one(c_in, width), conv3(width, width, stride), one(width, c_out)]
     else: convs = [conv3(c_in, width, stride), conv3(width, width)]
     branch = [m for c in convs for m in (*norm([c], c.out_channels), neuron.build())][:-1]
-    shortcut = [] if stride == 1 and c_in == c_out else [*norm([one(c_in, c_out, stride)], c_out), neuron.build()]
+    shortcut = ([] if stride == 1 and c_in == c_out
+                else [*norm([one(c_in, c_out, stride)], c_out), neuron.build()])
     return SEWBlock(nn.Sequential(*branch), nn.Sequential(*shortcut), last)
 
 # %% ../../nbs/05_sew.ipynb #3b33881e
@@ -50,21 +54,25 @@ class _SEW:
         "The blocks on `c` channels, the last of which ends in `last`."
         todo = plan(c, self.channels, self.depths, 4 if self.bottleneck else 1)
         ends = [*(self.neuron.build() for _ in todo[1:]), last]
-        return [sew_block(*b, self.neuron, end, norm, self.bottleneck) for b, end in zip(todo, ends)]
+        return [sew_block(*b, self.neuron, end, norm, self.bottleneck)
+                for b, end in zip(todo, ends)]
 
 
 def _start(net: SpikingNet) -> SpikingNet:
     for m in net.modules():
-        if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
     return net
 
 # %% ../../nbs/05_sew.ipynb #f2e5e5fb
 @dataclass(frozen=True, kw_only=True)
 class SEWResNet19(_SEW, Arch):
-    """TKS's SEW net for CIFAR (BrainCog, model_zoo/sew_resnet.py): a 3x3 stem, SEW stages with ADD, mean over pixels, Linear to `hidden`,
-    neuron, Linear. Features [T,B,hidden]. RepAct takes the place of the neuron between the two linear layers.
+    """TKS's SEW net for CIFAR (BrainCog, model_zoo/sew_resnet.py): a 3x3 stem, SEW stages with ADD,
+    mean over pixels, Linear to `hidden`, neuron, Linear. Features [T,B,hidden]. RepAct takes the
+    place of the neuron between the two linear layers.
 
-    Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that cannot be halved so often.
+    Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that
+    cannot be halved so often.
     """
     bottleneck: ClassVar[bool] = False
     stem: int = 64
@@ -75,24 +83,28 @@ class SEWResNet19(_SEW, Arch):
 
     def __post_init__(self):
         super().__post_init__()
-        check(min(self.stem, self.hidden) > 0, f'stem = {self.stem}, hidden = {self.hidden}', type(self).__name__, 'widths, each 1 or more')
+        check(min(self.stem, self.hidden) > 0, f'stem = {self.stem}, hidden = {self.hidden}',
+              type(self).__name__, 'widths, each 1 or more')
 
     def build(self, shape, classes, T):
         c, *_ = check_size(self, shape, len(self.channels) - 1)
         norm = normed(self.norm, self.neuron, T)
         stem, *body = norm([conv3(c, self.stem)], self.stem)
         body += [self.neuron.build(), *self.blocks(self.stem, norm, self.neuron.build())]
-        body += [Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(self.channels[-1], self.hidden)), self.read()]
+        body += [Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                        nn.Linear(self.channels[-1], self.hidden)),
+                 self.read()]
         return _start(SpikingNet(stem, nn.Sequential(*body), nn.Linear(self.hidden, classes), T))
 
 # %% ../../nbs/05_sew.ipynb #9b1851d1
 @dataclass(frozen=True, kw_only=True)
 class SEWResNet18(_SEW, Arch):
-    """SEW-ResNet-18 with ADD (Fang et al., 2021; BrainCog, sew_resnet.py): 7x7 convolution and 3x3 maximum of stride 2 each,
-    SEW stages, the mean over pixels, one Linear. Features [T,B,D], D = 512. RepAct takes the place of the last block's last neuron,
-    before its sum.
+    """SEW-ResNet-18 with ADD (Fang et al., 2021; BrainCog, sew_resnet.py): 7x7 convolution and 3x3
+    maximum of stride 2 each, SEW stages, the mean over pixels, one Linear. Features [T,B,D],
+    D = 512. RepAct takes the place of the last block's last neuron, before its sum.
 
-    Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that cannot be halved so often.
+    Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that
+    cannot be halved so often.
     """
     bottleneck: ClassVar[bool] = False
     channels: tuple[int, ...] = (64, 128, 256, 512)
@@ -103,7 +115,8 @@ class SEWResNet18(_SEW, Arch):
         c, *_ = check_size(self, shape, len(self.channels) + 1)
         norm, first = normed(self.norm, self.neuron, T), self.channels[0]
         stem, *body = norm([nn.Conv2d(c, first, 7, 2, 3, bias=False)], first)
-        body += [self.neuron.build(), Folded(nn.MaxPool2d(3, 2, 1)), *self.blocks(first, norm, self.read())]
+        body += [self.neuron.build(), Folded(nn.MaxPool2d(3, 2, 1)),
+                 *self.blocks(first, norm, self.read())]
         body.append(Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
         final = self.channels[-1] * (4 if self.bottleneck else 1)
         return _start(SpikingNet(stem, nn.Sequential(*body), nn.Linear(final, classes), T))
@@ -137,13 +150,16 @@ class ThinSEWResNet18(SEWResNet18):
 
 # %% ../../nbs/05_sew.ipynb #a2c9990e
 def spikingjelly_names(arch: SEWResNet18) -> dict[str, str]:
-    "Our modules with parameters -> SpikingJelly's. Every block is listed with a convolution on its shortcut, also those that have none."
-    names, at = {'stem.0': 'conv1', 'stem.1': 'bn1', 'classifier': 'fc'}, 2     # a neuron and the maximum stand before the first block
+    """Our modules with parameters -> SpikingJelly's. Every block is listed with a convolution on
+    its shortcut, also those that have none."""
+    # a neuron and the maximum stand before the first block
+    names, at = {'stem.0': 'conv1', 'stem.1': 'bn1', 'classifier': 'fc'}, 2
     for stage, depth in enumerate(arch.depths, 1):
         for i in range(depth):
             block, ours = f'layer{stage}.{i}', f'body.{at}'
             for j in range(3 if arch.bottleneck else 2):
-                names |= {f'{ours}.branch.{2*j}.0': f'{block}.conv{j+1}', f'{ours}.branch.{2*j}.1': f'{block}.bn{j+1}'}
+                names |= {f'{ours}.branch.{2*j}.0': f'{block}.conv{j+1}',
+                          f'{ours}.branch.{2*j}.1': f'{block}.bn{j+1}'}
             names |= {f'{ours}.shortcut.0.{k}': f'{block}.downsample.{k}' for k in (0, 1)}
             at += 1
     return names
@@ -153,7 +169,8 @@ def _table(arch, classes: int) -> dict[str, tuple[str, tuple[int, ...]]]:
     "Our key -> SpikingJelly's key and the shape of both."
     where, known = type(arch).__name__, SEWResNet18.channels
     ok = isinstance(arch, SEWResNet18) and arch.channels == known
-    check(ok, 'SpikingJelly has no such net', where, 'it has SEWResNet18, 34 and 50 of the full widths')
+    check(ok, 'SpikingJelly has no such net', where,
+          'it has SEWResNet18, 34 and 50 of the full widths')
     check(arch.norm != 'tebn', "SpikingJelly's SEW nets have no TEBN", where, "norm='bn' or 'tdbn'")
     names = spikingjelly_names(arch)
     with torch.device('meta'): state = arch.build((3, 224, 224), classes, 1).state_dict()
@@ -161,47 +178,59 @@ def _table(arch, classes: int) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {k: (f'{names[m]}.{leaf}', tuple(state[k].shape)) for k, (m, _, leaf) in parts.items()}
 
 
-def _translate(state: dict, table: dict[str, tuple[str, tuple[int, ...]]], where: str) -> dict[str, torch.Tensor]:
-    "`state` with each key k as `table[k][0]`. Raises `UserError` for unknown or missing keys and other shapes."
+def _translate(state: dict, table: dict[str, tuple[str, tuple[int, ...]]],
+               where: str) -> dict[str, torch.Tensor]:
+    """`state` with each key k as `table[k][0]`. Raises `UserError` for unknown or missing keys and
+    other shapes."""
     remedy = 'is it the state_dict() of this very net, saved from one process?'
     for k in state: check(k in table, f'unknown key {k!r}', where, remedy)
     for k, (_, shape) in table.items():
         check(k in state, f'missing key {k!r}', where, remedy)
-        found = tuple(getattr(state[k], 'shape', ())) if torch.is_tensor(state[k]) else type(state[k]).__name__
-        check(found == shape, f'{k!r} has shape {found}, expected {shape}', where, 'images of 3 channels, and the same net on both sides')
+        found = (tuple(getattr(state[k], 'shape', ())) if torch.is_tensor(state[k])
+                 else type(state[k]).__name__)
+        check(found == shape, f'{k!r} has shape {found}, expected {shape}', where,
+              'images of 3 channels, and the same net on both sides')
     return {new: state[k] for k, (new, _) in table.items()}
 
 
 def _classes(state, key: str, where: str) -> int:
     ok = isinstance(state, dict) and torch.is_tensor(state.get(key)) and state[key].dim() == 2
-    check(ok, f'no weights {key!r}', where, "expected a state_dict(), without 'module.' before its keys")
+    check(ok, f'no weights {key!r}', where,
+          "expected a state_dict(), without 'module.' before its keys")
     return len(state[key])
 
 # %% ../../nbs/05_sew.ipynb #c91f64e0
 def to_spikingjelly(state: dict, arch: SEWResNet18) -> dict[str, torch.Tensor]:
-    """A `state_dict()` of ours as one of SpikingJelly's `sew_resnet18/34/50`. The tensors are the same, not copies.
+    """A `state_dict()` of ours as one of SpikingJelly's `sew_resnet18/34/50`. The tensors are the
+    same, not copies.
 
-    Raises `UserError` for nets that SpikingJelly does not have, unknown or missing keys, and other shapes; it names the first.
+    Raises `UserError` for nets that SpikingJelly does not have, unknown or missing keys, and other
+    shapes; it names the first.
     """
     where = f'weights of {type(arch).__name__}'
     return _translate(state, _table(arch, _classes(state, 'classifier.weight', where)), where)
 
 
 def from_spikingjelly(state: dict, arch: SEWResNet18) -> dict[str, torch.Tensor]:
-    "The way back: a `state_dict()` of SpikingJelly's net as one of ours. Raises `UserError` as `to_spikingjelly` does."
+    """The way back: a `state_dict()` of SpikingJelly's net as one of ours. Raises `UserError` as
+    `to_spikingjelly` does."""
     where = f"SpikingJelly's weights for {type(arch).__name__}"
     table = _table(arch, _classes(state, 'fc.weight', where))
-    return _translate(state, {theirs: (ours, shape) for ours, (theirs, shape) in table.items()}, where)
+    return _translate(state, {theirs: (ours, shape) for ours, (theirs, shape) in table.items()},
+                      where)
 
 
 def load_spikingjelly(path: Path | str, arch: SEWResNet18) -> dict[str, torch.Tensor]:
-    """Our state from a file in which `torch.save` put the `state_dict()` of SpikingJelly's net. Only tensors are read; no code of it runs.
+    """Our state from a file in which `torch.save` put the `state_dict()` of SpikingJelly's net.
+    Only tensors are read; no code of it runs.
 
-    Raises `UserError` for a file that is missing, broken, or holds anything else, and as `from_spikingjelly` does.
+    Raises `UserError` for a file that is missing, broken, or holds anything else, and as
+    `from_spikingjelly` does.
     """
     check(Path(path).is_file(), 'no such file', str(path))
     try: state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e:                                                       # broken files fail in many ways
+    except Exception as e:   # broken files fail in many ways
         remedy = 'write it with torch.save(net.state_dict(), path)'
-        raise UserError(f'not a file of plain weights ({type(e).__name__})', str(path), remedy) from None
+        raise UserError(f'not a file of plain weights ({type(e).__name__})', str(path),
+                        remedy) from None
     return from_spikingjelly(state, arch)

@@ -18,21 +18,27 @@ from ..neurons import Neuron
 from ..spec import check
 
 # %% ../../nbs/06_small.ipynb #d8ccbbee
-def conv_norm(c_in: int, c_out: int, norm: str, T: int, *before: nn.Module, kernel: int = 3) -> list[nn.Module]:
-    "What stands `before`, a convolution that keeps the size, without bias, and its normalisation: modules on [T,B,C,H,W]."
-    return normalised([*before, nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False)], c_out, norm, T)
+def conv_norm(c_in: int, c_out: int, norm: str, T: int, *before: nn.Module,
+              kernel: int = 3) -> list[nn.Module]:
+    """What stands `before`, a convolution that keeps the size, without bias, and its normalisation:
+    modules on [T,B,C,H,W]."""
+    return normalised([*before, nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False)],
+                      c_out, norm, T)
 
 
 def check_widths(arch, least: int):
     "Refuse `channels` that no net can be made of, and an unknown `norm`."
     c = arch.channels
-    check(arch.norm in ('bn', 'tebn'), f'unknown norm {arch.norm!r}', type(arch).__name__, "choose 'bn' or 'tebn'")
-    check(len(c) >= least and min(c) > 0, f'channels {list(c)}', type(arch).__name__, f'at least {least} widths, each 1 or more')
+    check(arch.norm in ('bn', 'tebn'), f'unknown norm {arch.norm!r}', type(arch).__name__,
+          "choose 'bn' or 'tebn'")
+    check(len(c) >= least and min(c) > 0, f'channels {list(c)}', type(arch).__name__,
+          f'at least {least} widths, each 1 or more')
 
 # %% ../../nbs/06_small.ipynb #48fd2493
 @dataclass(frozen=True, kw_only=True)
 class SmallVGG(Arch):
-    """Convolutions of the widths `channels`, 2x2 average pooling between them, the last map flattened.
+    """Convolutions of the widths `channels`, 2x2 average pooling between them, the last map
+    flattened.
 
     RepAct takes the place of the last convolution's neuron.
     """
@@ -46,23 +52,30 @@ class SmallVGG(Arch):
     def build(self, shape, classes, T):
         halvings = len(self.channels) - 1
         c, h, w = check_size(self, shape, halvings)
-        body = [m for a, b in pairwise(self.channels) for m in (self.neuron.build(), *conv_norm(a, b, self.norm, T, nn.AvgPool2d(2)))]
+        body = [m for a, b in pairwise(self.channels)
+                for m in (self.neuron.build(), *conv_norm(a, b, self.norm, T, nn.AvgPool2d(2)))]
         stem, *first = conv_norm(c, self.channels[0], self.norm, T)
         features = self.channels[-1] * (h >> halvings) * (w >> halvings)
-        return SpikingNet(stem, nn.Sequential(*first, *body, self.read(), nn.Flatten(2)), nn.Linear(features, classes), T)
+        return SpikingNet(stem, nn.Sequential(*first, *body, self.read(), nn.Flatten(2)),
+                          nn.Linear(features, classes), T)
 
 # %% ../../nbs/06_small.ipynb #1a2e776d
 class Block(nn.Module):
-    """Post-activation residual block on [T,B,C,H,W]: last(branch(x) + shortcut(x)), branch = conv, norm, neuron, conv, norm.
+    """Post-activation residual block on [T,B,C,H,W]: last(branch(x) + shortcut(x)), branch = conv,
+    norm, neuron, conv, norm.
 
-    With `halve` both sides see 2x2 averages. The shortcut is the identity, or a 1x1 convolution and norm where the shape changes.
+    With `halve` both sides see 2x2 averages. The shortcut is the identity, or a 1x1 convolution and
+    norm where the shape changes.
     """
-    def __init__(self, c_in: int, c_out: int, halve: bool, neuron: Neuron, last: nn.Module, norm: str = 'bn', T: int = 1):
+    def __init__(self, c_in: int, c_out: int, halve: bool, neuron: Neuron, last: nn.Module,
+                 norm: str = 'bn', T: int = 1):
         super().__init__()
         self.pool = Folded(nn.AvgPool2d(2)) if halve else nn.Identity()
-        self.branch = nn.Sequential(*conv_norm(c_in, c_out, norm, T), neuron.build(), *conv_norm(c_out, c_out, norm, T))
+        self.branch = nn.Sequential(*conv_norm(c_in, c_out, norm, T), neuron.build(),
+                                    *conv_norm(c_out, c_out, norm, T))
         same = not halve and c_in == c_out
-        self.shortcut = nn.Identity() if same else nn.Sequential(*conv_norm(c_in, c_out, norm, T, kernel=1))
+        self.shortcut = (nn.Identity() if same
+                         else nn.Sequential(*conv_norm(c_in, c_out, norm, T, kernel=1)))
         self.last = last
 
     def forward(self, x):
@@ -75,7 +88,8 @@ class SEWBlock(Block):
 
     A shortcut with a convolution ends in a neuron, so that spikes are added to spikes.
     """
-    def __init__(self, c_in: int, c_out: int, halve: bool, neuron: Neuron, last: nn.Module, norm: str = 'bn', T: int = 1):
+    def __init__(self, c_in: int, c_out: int, halve: bool, neuron: Neuron, last: nn.Module,
+                 norm: str = 'bn', T: int = 1):
         super().__init__(c_in, c_out, halve, neuron, last, norm, T)
         if isinstance(self.shortcut, nn.Sequential): self.shortcut.append(neuron.build())
 
@@ -86,7 +100,8 @@ class SEWBlock(Block):
 # %% ../../nbs/06_small.ipynb #d7d6828f
 @dataclass(frozen=True, kw_only=True)
 class SmallResNet(Arch):
-    """A stem of width `channels[0]`; for each further width a stage of `depth` post-activation blocks, the first of which halves.
+    """A stem of width `channels[0]`; for each further width a stage of `depth` post-activation
+    blocks, the first of which halves.
 
     The last map is flattened. RepAct takes the place of the neuron after the last block's sum.
     """
@@ -98,12 +113,14 @@ class SmallResNet(Arch):
     def __post_init__(self):
         super().__post_init__()
         check_widths(self, 2)
-        check(self.depth >= 1, f'depth = {self.depth}', type(self).__name__, 'the number of blocks in a stage, 1 or more')
+        check(self.depth >= 1, f'depth = {self.depth}', type(self).__name__,
+              'the number of blocks in a stage, 1 or more')
 
     def build(self, shape, classes, T):
         halvings = len(self.channels) - 1
         c, h, w = check_size(self, shape, halvings)
-        plan = [block for a, b in pairwise(self.channels) for block in [(a, b, True)] + [(b, b, False)] * (self.depth - 1)]
+        plan = [block for a, b in pairwise(self.channels)
+                for block in [(a, b, True)] + [(b, b, False)] * (self.depth - 1)]
         last = [self.neuron.build() for _ in plan[1:]] + [self.read()]
         blocks = [self.kind(*p, self.neuron, neuron, self.norm, T) for p, neuron in zip(plan, last)]
         stem, *first = conv_norm(c, self.channels[0], self.norm, T)
@@ -114,5 +131,6 @@ class SmallResNet(Arch):
 # %% ../../nbs/06_small.ipynb #46220243
 @dataclass(frozen=True, kw_only=True)
 class SmallSEW(SmallResNet):
-    "`SmallResNet` with spike-element-wise blocks (ADD). RepAct takes the place of the last neuron of the last block, before the sum."
+    """`SmallResNet` with spike-element-wise blocks (ADD). RepAct takes the place of the last neuron
+    of the last block, before the sum."""
     kind: ClassVar[type[nn.Module]] = SEWBlock

@@ -31,7 +31,8 @@ def check_net(arch, norm: str):
     "Refuse an unknown `norm`, and `channels` that no net can be made of."
     where = type(arch).__name__
     check(norm in NORMS, f'unknown norm {norm!r}', where, 'choose from ' + ', '.join(NORMS))
-    check(arch.channels and min(arch.channels) > 0, f'channels {list(arch.channels)}', where, 'widths, each 1 or more')
+    check(arch.channels and min(arch.channels) > 0, f'channels {list(arch.channels)}', where,
+          'widths, each 1 or more')
 
 
 def check_size(arch, shape, halvings: int) -> tuple[int, int, int]:
@@ -45,11 +46,13 @@ def check_size(arch, shape, halvings: int) -> tuple[int, int, int]:
 # %% ../../nbs/02_vgg.ipynb #47aaae18
 @dataclass(frozen=True, kw_only=True)
 class VGGSNN(Arch):
-    """TKS's net for events (BrainCog, model_zoo/vgg_snn.py): 3x3 convolutions without bias, each with a norm and a neuron,
-    and 2x2 average pooling after every second neuron; the last map is flattened. Features [T,B,D], D = 4608 for 48x48.
+    """TKS's net for events (BrainCog, model_zoo/vgg_snn.py): 3x3 convolutions without bias, each
+    with a norm and a neuron, and 2x2 average pooling after every second neuron; the last map is
+    flattened. Features [T,B,D], D = 4608 for 48x48.
 
-    RepAct takes the place of the last convolution's neuron, before the pooling. `norm`: plain batch normalisation, tdBN or TEBN.
-    Raises `UserError` for an odd number of `channels`, and in `build` for images that cannot be halved so often.
+    RepAct takes the place of the last convolution's neuron, before the pooling. `norm`: plain batch
+    normalisation, tdBN or TEBN. Raises `UserError` for an odd number of `channels`, and in `build`
+    for images that cannot be halved so often.
     """
     channels: tuple[int, ...] = (64, 128, 256, 256, 512, 512, 512, 512)
     norm: Literal['bn', 'tdbn', 'tebn'] = 'bn'
