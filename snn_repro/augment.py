@@ -17,16 +17,19 @@ from .spec import Spec, check
 # %% ../nbs/24_augment.ipynb #8b094989
 @dataclass(frozen=True, kw_only=True)
 class Augment(Spec):
-    "What is done to training images: first `cut`, then the call itself, then `after`. `k` is how many uniform numbers a sample needs."
+    """What is done to training images: first `cut`, then the call itself, then `after`. `k` is how
+    many uniform numbers a sample needs."""
     @property
     def k(self) -> int: return 0
 
     def cut(self, u: torch.Tensor) -> Callable | None:
-        "Which part of the batch's n-th image is taken: a function (n, height, width) -> (top, left, height, width); or None, for the whole."
+        """Which part of the batch's n-th image is taken: a function (n, height, width) -> (top,
+        left, height, width); or None, for the whole."""
         return None
 
     def __call__(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        "Stored images [B,C,H,W] or clips [T,B,C,H,W] and uniforms `u` [B,k] in [0, 1) to images of the same shape and dtype."
+        """Stored images [B,C,H,W] or clips [T,B,C,H,W] and uniforms `u` [B,k] in [0, 1) to images
+        of the same shape and dtype."""
         raise NotImplementedError
 
     def after(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
@@ -41,16 +44,20 @@ class NoAugment(Augment):
 
 # %% ../nbs/24_augment.ipynb #9d982245
 def crop_flip(x: torch.Tensor, u: torch.Tensor, pad: int, flip: bool) -> torch.Tensor:
-    "Images [B,C,H,W] padded by `pad` black pixels, cropped to [H,W] where `u[:, :2]` says; with `flip`, mirrored if `u[:, 2]` < 1/2."
+    """Images [B,C,H,W] padded by `pad` black pixels, cropped to [H,W] where `u[:, :2]` says; with
+    `flip`, mirrored if `u[:, 2]` < 1/2."""
     (B, C, H, W), u = x.shape, u.to(x.device)
     r, c = (u[:, :2] * (2 * pad + 1)).long().clamp(max=2 * pad).T
-    window = F.pad(x, (pad,) * 4).unfold(2, H, 1).unfold(3, W, 1)[torch.arange(B, device=x.device), :, r, c]
-    return torch.where((u[:, 2] < .5)[:, None, None, None], window.flip(-1), window) if flip else window
+    window = F.pad(x, (pad,) * 4).unfold(2, H, 1).unfold(3, W, 1)[
+        torch.arange(B, device=x.device), :, r, c]
+    return (torch.where((u[:, 2] < .5)[:, None, None, None], window.flip(-1), window)
+            if flip else window)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropFlip(Augment):
-    "A random crop out of the image with a black margin of `pad` pixels, then (with `flip`) mirrored half of the time; a clip moves as one."
+    """A random crop out of the image with a black margin of `pad` pixels, then (with `flip`)
+    mirrored half of the time; a clip moves as one."""
     pad: int = 4
     flip: bool = True
 
@@ -61,8 +68,11 @@ class CropFlip(Augment):
     def k(self) -> int: return 3 if self.flip else 2
 
     def __call__(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        check(u.shape == (x.shape[-4], self.k), f'{tuple(u.shape)} uniforms for images {tuple(x.shape)}', 'CropFlip', f'give [B,{self.k}]')
+        check(u.shape == (x.shape[-4], self.k),
+              f'{tuple(u.shape)} uniforms for images {tuple(x.shape)}', 'CropFlip',
+              f'give [B,{self.k}]')
         if x.ndim == 4: return crop_flip(x, u, self.pad, self.flip)
         T, B, C, H, W = x.shape
         folded = x.transpose(0, 1).reshape(B, T * C, H, W)
-        return crop_flip(folded, u, self.pad, self.flip).view(B, T, C, H, W).transpose(0, 1).contiguous()
+        return (crop_flip(folded, u, self.pad, self.flip).view(B, T, C, H, W)
+                .transpose(0, 1).contiguous())

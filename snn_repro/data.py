@@ -21,10 +21,13 @@ from .spec import Spec, UserError, check
 
 # %% ../nbs/21_data.ipynb #f71f6806
 class Source:
-    """Samples `x` ([N,C,H,W] still images, or [N,T,2,H,W] event clips, any real dtype; None if they stay in files) and labels `y` (LongTensor [N]).
+    """Samples `x` ([N,C,H,W] still images, or [N,T,2,H,W] event clips, any real dtype; None if they
+    stay in files) and labels `y` (LongTensor [N]).
 
-    `mean` and `std`: of each channel, in the units of `x`, or None; `names`: the files that the samples come from, or None."""
-    def __init__(self, x: torch.Tensor, y: torch.Tensor, mean=None, std=None, names: tuple[str, ...] | None = None):
+    `mean` and `std`: of each channel, in the units of `x`, or None; `names`: the files that the
+    samples come from, or None."""
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, mean=None, std=None,
+                 names: tuple[str, ...] | None = None):
         self.x, self.y, self.mean, self.std, self.names = x, y, mean, std, names
 
     def __len__(self): return len(self.y)
@@ -34,21 +37,25 @@ class Source:
         "(C, H, W) of one image or frame."
         return tuple(self.x.shape[-3:])
 
-    def batch(self, index: torch.Tensor, cut: Callable | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """The samples `index` (LongTensor [B]) as stored, [B,C,H,W] or [T,B,2,H,W], and their labels [B].
-        `cut(n, height, width)` gives the part (top, left, height, width) of the batch's n-th image that is enlarged to the whole."""
+    def batch(self, index: torch.Tensor,
+              cut: Callable | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The samples `index` (LongTensor [B]) as stored, [B,C,H,W] or [T,B,2,H,W], and their
+        labels [B]. `cut(n, height, width)` gives the part (top, left, height, width) of the batch's
+        n-th image that is enlarged to the whole."""
         x = self.x.index_select(0, index.to(self.x.device))
         if cut: x = torch.stack([enlarge(o, *cut(n, *o.shape[-2:])) for n, o in enumerate(x)])
         return (x.transpose(0, 1).contiguous() if x.ndim == 5 else x), self.y[index]
 
     def ready(self, x: torch.Tensor) -> torch.Tensor:
-        "A batch as the network reads it: float32, normalised by channel where `mean` and `std` are known."
+        """A batch as the network reads it: float32, normalised by channel where `mean` and `std`
+        are known."""
         if self.mean is None: return x.float()
         mean, std = (torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return (x - mean) / std
 
     def to(self, device) -> 'Source':
-        "The same samples; those in memory are kept on `device` where it has `room` for them, and a batch is then cut there. Labels stay on the CPU."
+        """The same samples; those in memory are kept on `device` where it has `room` for them, and
+        a batch is then cut there. Labels stay on the CPU."""
         if self.x is None or self.x.nbytes > room(device): return self
         return Source(self.x.to(device), self.y, self.mean, self.std, self.names)
 
@@ -58,14 +65,17 @@ class Source:
 
 # %% ../nbs/21_data.ipynb #21a89a47
 def room(device) -> int:
-    "How many bytes of samples may be kept on `device`: a quarter of a GPU's free memory, none on other devices."
+    """How many bytes of samples may be kept on `device`: a quarter of a GPU's free memory, none on
+    other devices."""
     return torch.cuda.mem_get_info(device)[0] // 4 if torch.device(device).type == 'cuda' else 0
 
 
 def enlarge(x: torch.Tensor, top: int, left: int, height: int, width: int) -> torch.Tensor:
-    "The part of an image or clip [...,H,W] (with three dimensions or more), bilinearly enlarged to [...,H,W], in its dtype."
+    """The part of an image or clip [...,H,W] (with three dimensions or more), bilinearly enlarged
+    to [...,H,W], in its dtype."""
     part = x[..., top:top + height, left:left + width].float()
-    whole = F.interpolate(part.reshape(1, -1, height, width), x.shape[-2:], mode='bilinear', antialias=True).view(x.shape)
+    whole = F.interpolate(part.reshape(1, -1, height, width), x.shape[-2:], mode='bilinear',
+                          antialias=True).view(x.shape)
     return whole if x.is_floating_point() else whole.round().to(x.dtype)
 
 # %% ../nbs/21_data.ipynb #f008ae5f
@@ -78,63 +88,87 @@ class Split(NamedTuple):
 
 
 def manifest(split: Split) -> str:
-    "Which file went where: a line `part <tab> class <tab> name` for each sample that comes from a file of its own; empty for the others."
+    """Which file went where: a line `part <tab> class <tab> name` for each sample that comes from a
+    file of its own; empty for the others."""
     parts = {name: getattr(split, name) for name in ('train', 'valid', 'test')}
-    return ''.join(f'{part}\t{split.classes[y]}\t{name}\n' for part, s in parts.items() if s.names for y, name in zip(s.y.tolist(), s.names))
+    return ''.join(f'{part}\t{split.classes[y]}\t{name}\n' for part, s in parts.items() if s.names
+                   for y, name in zip(s.y.tolist(), s.names))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Spec):
-    "A data set. `still` says whether it has single images (and a network repeats them) or clips of `T` frames."
+    """A data set. `still` says whether it has single images (and a network repeats them) or clips
+    of `T` frames."""
     still: ClassVar[bool] = True
 
     def load(self, root: Path | None, seed: int, T: int) -> Split:
-        "Read or make the data: a pure function of the setting, the files and the arguments. Treat the result as read-only."
+        """Read or make the data: a pure function of the setting, the files and the arguments. Treat
+        the result as read-only."""
         raise NotImplementedError
 
 # %% ../nbs/21_data.ipynb #3ad99884
 def check_source(source: Source, classes: int, where: str):
-    "Raise `UserError` unless each sample has a label in 0 … `classes` - 1 and finite values; `where` names the source."
+    """Raise `UserError` unless each sample has a label in 0 … `classes` - 1 and finite values;
+    `where` names the source."""
     x, y = source.x, source.y
-    check(x is None or len(x) == len(y), f'{len(x) if x is not None else 0} samples but {len(y)} labels', where, 'give one label for each sample')
+    check(x is None or len(x) == len(y),
+          f'{len(x) if x is not None else 0} samples but {len(y)} labels', where,
+          'give one label for each sample')
     check(y.dtype == torch.long, f'labels are {y.dtype}', where, 'convert them with .long()')
     bad = ((y < 0) | (y >= classes)).nonzero().flatten().tolist()
-    if bad: raise UserError(f'label {y[bad[0]]} at index {bad[0]} is outside 0–{classes - 1} · {len(bad)} such', where,
-                            f'labels count from 0 and there are {classes} classes')
+    if bad:
+        raise UserError(
+            f'label {y[bad[0]]} at index {bad[0]} is outside 0–{classes - 1} · {len(bad)} such',
+            where, f'labels count from 0 and there are {classes} classes')
     if x is None or not x.is_floating_point(): return
-    bad = [i for i, o in enumerate(x) if not o.isfinite().all()] if x.numel() > 2**24 else (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-    if bad: raise UserError(f'sample {bad[0]} has a value that is NaN or infinite · {len(bad)} such', where, 'mend or remove it')
+    bad = ([i for i, o in enumerate(x) if not o.isfinite().all()] if x.numel() > 2**24
+           else (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist())
+    if bad:
+        raise UserError(f'sample {bad[0]} has a value that is NaN or infinite · {len(bad)} such',
+                        where, 'mend or remove it')
 
 
 def check_split(split: Split, where: str):
-    "Raise `UserError` unless its three sources are sound, training has a sample for each class, and each class of the test is among them."
-    for name in ('train', 'valid', 'test'): check_source(getattr(split, name), len(split.classes), f'{where}, {name}')
+    """Raise `UserError` unless its three sources are sound, training has a sample for each class,
+    and each class of the test is among them."""
+    for name in ('train', 'valid', 'test'):
+        check_source(getattr(split, name), len(split.classes), f'{where}, {name}')
     n, k = len(split.train), len(split.classes)
     tested = set(split.test.y.tolist())
-    untaught = [c for c, found in enumerate(split.train.y.bincount(minlength=k).tolist()) if not found]
+    untaught = [c for c, found in enumerate(split.train.y.bincount(minlength=k).tolist())
+                if not found]
     if untaught:
-        name = f'class {split.classes[untaught[0]]!r}' + (' is tested but' if untaught[0] in tested else '')
-        raise UserError(f'{name} has no training sample · {len(untaught)} such · {n} samples for {k} classes', where, 'give each class at least one')
+        name = (f'class {split.classes[untaught[0]]!r}' +
+                (' is tested but' if untaught[0] in tested else ''))
+        raise UserError(
+            f'{name} has no training sample · {len(untaught)} such · {n} samples for {k} classes',
+            where, 'give each class at least one')
 
 # %% ../nbs/21_data.ipynb #7f8addc6
 @lru_cache(maxsize=4)
 def digit_images(size: int) -> tuple[np.ndarray, np.ndarray]:
-    "scikit-learn's digits: images float32 [1797, size, size] with values 0 (paper) to 1 (ink), labels int64 [1797]. Read-only."
-    from sklearn.datasets import load_digits   # here, since importing it takes a second and nothing else needs it
+    """scikit-learn's digits: images float32 [1797, size, size] with values 0 (paper) to 1 (ink),
+    labels int64 [1797]. Read-only."""
+    # here, since importing it takes a second and nothing else needs it
+    from sklearn.datasets import load_digits
     d = load_digits()
-    x = F.interpolate(torch.from_numpy(d.images / 16)[:, None], (size, size), mode='bilinear', align_corners=False)[:, 0]
+    x = F.interpolate(torch.from_numpy(d.images / 16)[:, None], (size, size), mode='bilinear',
+                      align_corners=False)[:, 0]
     x, y = (x * 4096).round().div(4096).float().numpy(), d.target.astype(np.int64)
     x.flags.writeable = y.flags.writeable = False
     return x, y
 
 # %% ../nbs/21_data.ipynb #f2653454
-def deal(y: np.ndarray, train_per_class: int, test: int, rng: np.random.Generator, where: str = 'split'):
-    """Indices (train, valid, test) drawn by class from labels `y`; each list goes round the classes.
+def deal(y: np.ndarray, train_per_class: int, test: int, rng: np.random.Generator,
+         where: str = 'split'):
+    """Indices (train, valid, test) drawn by class from labels `y`; each list goes round the
+    classes.
 
     Raises `UserError` when more images are asked for than there are.
     """
     classes = int(y.max()) + 1
-    check(classes * train_per_class + test <= len(y), f'{classes} × {train_per_class} training and {test} test images are more than '
+    check(classes * train_per_class + test <= len(y),
+          f'{classes} × {train_per_class} training and {test} test images are more than '
           f'the {len(y)} there are', where, 'lower train_per_class or test')
     p = rng.permutation(len(y))
     grouped, sizes = p[np.argsort(y[p], kind='stable')], np.bincount(y)
@@ -144,14 +178,16 @@ def deal(y: np.ndarray, train_per_class: int, test: int, rng: np.random.Generato
     dealt, rest = cards[:test], cards[test:]
     gone = np.bincount(y[dealt], minlength=classes)
     left = (sizes - gone).min()
-    check(left >= train_per_class, f'after the test set class {(sizes - gone).argmin()} has {left} images left, training needs '
-          f'{train_per_class}', where, 'lower train_per_class or test')
+    check(left >= train_per_class,
+          f'after the test set class {(sizes - gone).argmin()} has {left} images left, '
+          f'training needs {train_per_class}', where, 'lower train_per_class or test')
     chosen = rank[rest] < (gone + train_per_class)[y[rest]]
     return rest[chosen], rest[~chosen], dealt
 
 # %% ../nbs/21_data.ipynb #e4a431e2
 def place(images: np.ndarray, canvas: int, moved: np.ndarray) -> np.ndarray:
-    "Images [N,S,S] on black canvases [N,canvas,canvas], off the middle by `moved` (int [N,2], down and right, pixels)."
+    """Images [N,S,S] on black canvases [N,canvas,canvas], off the middle by `moved` (int [N,2],
+    down and right, pixels)."""
     n, size = images.shape[:2]
     at = (canvas - size) // 2 + moved[..., None] + np.arange(size)
     out = np.zeros((n, canvas, canvas), np.float32)
@@ -160,27 +196,33 @@ def place(images: np.ndarray, canvas: int, moved: np.ndarray) -> np.ndarray:
 
 # %% ../nbs/21_data.ipynb #c0d105cd
 def occlude(images: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
-    "Images [N,H,H] with a black square of `side` pixels, its upper left corner at `corner` (int [N,2], row and column)."
+    """Images [N,H,H] with a black square of `side` pixels, its upper left corner at `corner` (int
+    [N,2], row and column)."""
     i = np.arange(images.shape[-1])
     hidden = (i >= corner[..., None]) & (i < corner[..., None] + side)
     return np.where(hidden[:, 0, :, None] & hidden[:, 1, None, :], np.float32(0), images)
 
 # %% ../nbs/21_data.ipynb #945cfac4
-def corrupt(images: np.ndarray, canvas: int, shift: int, occlusion: int, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """Images [N,S,S] placed on a canvas up to `shift` pixels off the middle, a square of `occlusion` pixels inside
-    the digit's frame blackened, Gaussian noise of standard deviation `noise` added: float32 [N,canvas,canvas]."""
+def corrupt(images: np.ndarray, canvas: int, shift: int, occlusion: int, noise: float,
+            rng: np.random.Generator) -> np.ndarray:
+    """Images [N,S,S] placed on a canvas up to `shift` pixels off the middle, a square of
+    `occlusion` pixels inside the digit's frame blackened, Gaussian noise of standard deviation
+    `noise` added: float32 [N,canvas,canvas]."""
     n, size = images.shape[:2]
     moved = rng.integers(-shift, shift + 1, (n, 2))
-    corner = (canvas - size) // 2 + moved + np.floor(rng.random((n, 2)) * (size - occlusion + 1)).astype(int)
+    corner = ((canvas - size) // 2 + moved +
+              np.floor(rng.random((n, 2)) * (size - occlusion + 1)).astype(int))
     gauss = rng.standard_normal((n, canvas, canvas), dtype=np.float32)
     return occlude(place(images, canvas, moved), corner, occlusion) + np.float32(noise) * gauss
 
 # %% ../nbs/21_data.ipynb #8bf61067
 @dataclass(frozen=True, kw_only=True)
 class Digits(Data):
-    """scikit-learn's digits, `size` × `size` on a square `canvas`, shifted, noisy, partly hidden: [N,1,canvas,canvas], ten classes.
+    """scikit-learn's digits, `size` × `size` on a square `canvas`, shifted, noisy, partly hidden:
+    [N,1,canvas,canvas], ten classes.
 
-    Training takes `train_per_class` images of each class, the test set has `test`, validation the rest of the 1,797.
+    Training takes `train_per_class` images of each class, the test set has `test`, validation the
+    rest of the 1,797.
     """
     train_per_class: int = 20
     test: int = 1000
@@ -193,35 +235,46 @@ class Digits(Data):
     def __post_init__(self):
         check_deal(self)
         room = (self.canvas - self.size) // 2
-        check(0 <= self.shift <= room, f'shift is {self.shift}', 'Digits', f'choose 0–{room}, so that the digit stays on the canvas')
+        check(0 <= self.shift <= room, f'shift is {self.shift}', 'Digits',
+              f'choose 0–{room}, so that the digit stays on the canvas')
         check(self.noise >= 0, f'noise is {self.noise}', 'Digits', 'choose 0 or more')
-        check(0 <= self.occlusion <= self.size, f'occlusion is {self.occlusion}', 'Digits', f'choose 0–{self.size}')
+        check(0 <= self.occlusion <= self.size, f'occlusion is {self.occlusion}', 'Digits',
+              f'choose 0–{self.size}')
 
     def load(self, root: Path | None, seed: int, T: int) -> Split:
-        "The split of this seed; `root` and `T` are not used. Raises `UserError` when more images are asked for than there are."
+        """The split of this seed; `root` and `T` are not used. Raises `UserError` when more images
+        are asked for than there are."""
         images, _ = digit_images(self.size)
-        x = corrupt(images, self.canvas, self.shift, self.occlusion, self.noise, stream(seed, 'digits corruption'))
+        x = corrupt(images, self.canvas, self.shift, self.occlusion, self.noise,
+                    stream(seed, 'digits corruption'))
         return deal_digits(self, torch.from_numpy(x)[:, None], seed)
 
 # %% ../nbs/21_data.ipynb #fc682839
 def check_deal(data):
-    "Check the fields that every set made of the digits has: `train_per_class`, `test`, `canvas`, `size`."
+    """Check the fields that every set made of the digits has: `train_per_class`, `test`, `canvas`,
+    `size`."""
     where = type(data).__name__
-    check(data.train_per_class >= 1, f'train_per_class is {data.train_per_class}', where, 'choose 1 or more')
+    check(data.train_per_class >= 1, f'train_per_class is {data.train_per_class}', where,
+          'choose 1 or more')
     check(data.test >= 1, f'test is {data.test}', where, 'choose 1 or more')
-    check(8 <= data.size <= data.canvas, f'size is {data.size} on a canvas of {data.canvas}', where, 'choose 8 ≤ size ≤ canvas')
+    check(8 <= data.size <= data.canvas, f'size is {data.size} on a canvas of {data.canvas}', where,
+          'choose 8 ≤ size ≤ canvas')
 
 
 def deal_digits(data, x: torch.Tensor, seed: int) -> Split:
-    "The 1,797 samples `x`, made from the digits in their order, dealt out as `data.train_per_class` and `data.test` say."
+    """The 1,797 samples `x`, made from the digits in their order, dealt out as
+    `data.train_per_class` and `data.test` say."""
     y = digit_images(data.size)[1]
-    parts = deal(y, data.train_per_class, data.test, stream(seed, 'digits split'), type(data).__name__)
-    return Split(*(Source(x[i], torch.from_numpy(y[i])) for i in parts), classes=tuple('0123456789'))
+    parts = deal(y, data.train_per_class, data.test, stream(seed, 'digits split'),
+                 type(data).__name__)
+    return Split(*(Source(x[i], torch.from_numpy(y[i])) for i in parts),
+                 classes=tuple('0123456789'))
 
 # %% ../nbs/21_data.ipynb #1688516d
 @dataclass(frozen=True, kw_only=True)
 class Validation(Data):
-    "The set `of`, judged on its validation part; its test part is not used. Raises `UserError` where there is no validation part."
+    """The set `of`, judged on its validation part; its test part is not used. Raises `UserError`
+    where there is no validation part."""
     of: Data
 
     @property
@@ -229,5 +282,6 @@ class Validation(Data):
 
     def load(self, root: Path | None, seed: int, T: int) -> Split:
         split = self.of.load(root, seed, T)
-        check(len(split.valid), 'it has no validation part', type(self.of).__name__, 'set valid_per_class or valid')
+        check(len(split.valid), 'it has no validation part', type(self.of).__name__,
+              'set valid_per_class or valid')
         return split._replace(test=split.valid)

@@ -11,26 +11,32 @@ import numpy as np
 import torch
 
 # %% ../nbs/20_draws.ipynb #ff3cb8d8
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)   # 2^64 / golden ratio, odd: successive multiples are spread evenly
+# 2^64 / golden ratio, odd: successive multiples are spread evenly
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 def mix64(z):
-    "Mix the bits of an array of 64-bit words, one to one (the finaliser of SplitMix64). `z` is a uint64 array, at least 1-D."
+    """Mix the bits of an array of 64-bit words, one to one (the finaliser of SplitMix64). `z` is a
+    uint64 array, at least 1-D."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
 
 # %% ../nbs/20_draws.ipynb #642dceff
 def hash64(*words):
-    "One uint64 for each combination of whole numbers `words` (numbers or integer arrays that broadcast; negative ones wrap)."
+    """One uint64 for each combination of whole numbers `words` (numbers or integer arrays that
+    broadcast; negative ones wrap)."""
     h = np.zeros(1, np.uint64)
-    for w in words: h = mix64(h + (np.atleast_1d(np.asarray(w, np.int64)).astype(np.uint64) + np.uint64(1)) * GOLDEN)
+    for w in words:
+        h = mix64(h + (np.atleast_1d(np.asarray(w, np.int64)).astype(np.uint64) +
+                       np.uint64(1)) * GOLDEN)
     return h
 
 # %% ../nbs/20_draws.ipynb #18c25e90
 _ORDER, _UNIFORMS, _BALANCED = 0, 1, 2
 
 def uniforms(seed: int, epoch: int, index: torch.Tensor, k: int) -> torch.Tensor:
-    """`k` numbers in [0, 1) for every sample in `index` (LongTensor [B]): float32 [B, k], on the CPU.
+    """`k` numbers in [0, 1) for every sample in `index` (LongTensor [B]): float32 [B, k], on the
+    CPU.
 
     A row depends on (seed, epoch, its sample) alone, whatever else is in the batch.
     """
@@ -40,13 +46,16 @@ def uniforms(seed: int, epoch: int, index: torch.Tensor, k: int) -> torch.Tensor
 # %% ../nbs/20_draws.ipynb #b22a2d3f
 def order(seed: int, epoch: int, n: int) -> torch.Tensor:
     "The order in which an epoch visits `n` samples: a permutation of 0 … n-1, LongTensor [n]."
-    return torch.from_numpy(np.argsort(hash64(_ORDER, seed, epoch, np.arange(n)), kind='stable').astype(np.int64))
+    return torch.from_numpy(
+        np.argsort(hash64(_ORDER, seed, epoch, np.arange(n)), kind='stable').astype(np.int64))
 
 # %% ../nbs/20_draws.ipynb #2d724015
 def balanced(seed: int, epoch: int, y: torch.Tensor) -> torch.Tensor:
-    "`len(y)` samples drawn with replacement, each class of the labels `y` (LongTensor [n]) equally often on average: LongTensor [n]."
+    """`len(y)` samples drawn with replacement, each class of the labels `y` (LongTensor [n])
+    equally often on average: LongTensor [n]."""
     classes, y = y.unique(), y.numpy()
-    u = (hash64(_BALANCED, seed, epoch, np.arange(len(y))[:, None], np.arange(2)) >> np.uint64(40)) * 2.0 ** -24
+    u = (hash64(_BALANCED, seed, epoch, np.arange(len(y))[:, None], np.arange(2)) >>
+         np.uint64(40)) * 2.0 ** -24
     by_class, sizes = np.argsort(y, kind='stable'), np.bincount(y)[classes.numpy()]
     first = np.cumsum(sizes) - sizes
     c = (u[:, 0] * len(classes)).astype(int)
@@ -54,5 +63,7 @@ def balanced(seed: int, epoch: int, y: torch.Tensor) -> torch.Tensor:
 
 # %% ../nbs/20_draws.ipynb #98b38ae7
 def stream(seed: int, name: str) -> np.random.Generator:
-    "A fresh NumPy generator for one purpose, such as `stream(0, 'digits split')`; the same seed and name give the same numbers."
-    return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(f'{seed} {name}'.encode()).digest()[:16], 'big')))
+    """A fresh NumPy generator for one purpose, such as `stream(0, 'digits split')`; the same seed
+    and name give the same numbers."""
+    return np.random.Generator(np.random.PCG64(
+        int.from_bytes(hashlib.sha256(f'{seed} {name}'.encode()).digest()[:16], 'big')))

@@ -13,10 +13,12 @@ from .spec import check
 
 # %% ../nbs/22_event_camera.ipynb #4f24b10b
 def contrast_events(frames: np.ndarray, threshold=0.25, offset: float = 0.1) -> np.ndarray:
-    """The events of noiseless pixels: counts uint16 [S-1,B,2,H,W] (channel 0 darker, 1 brighter) between successive `frames`.
+    """The events of noiseless pixels: counts uint16 [S-1,B,2,H,W] (channel 0 darker, 1 brighter)
+    between successive `frames`.
 
-    `frames` is luminance in [0, 1], float32 or float64 [S,B,H,W]; the work is done in its precision. `threshold` (in log-intensity) is a
-    number or one for each pixel, [H,W]; `offset` is added to the luminance before the logarithm.
+    `frames` is luminance in [0, 1], float32 or float64 [S,B,H,W]; the work is done in its
+    precision. `threshold` (in log-intensity) is a number or one for each pixel, [H,W]; `offset` is
+    added to the luminance before the logarithm.
     """
     q = np.log(frames + frames.dtype.type(offset))
     q -= q[:1].copy()
@@ -30,54 +32,68 @@ def contrast_events(frames: np.ndarray, threshold=0.25, offset: float = 0.1) -> 
     return events
 
 # %% ../nbs/22_event_camera.ipynb #59410fd0
-def threshold_map(shape: tuple[int, int], threshold=0.25, spread: float = 0.1, rng: np.random.Generator | None = None) -> np.ndarray:
-    "Contrast thresholds of a camera's pixels, float64 `shape` [H,W]: `threshold` × (1 + `spread` × normal), at least `threshold` / 10."
-    check(np.min(threshold) > 0 and spread >= 0, 'a threshold ≤ 0 or a spread < 0', 'event camera', 'choose threshold > 0, spread ≥ 0')
+def threshold_map(shape: tuple[int, int], threshold=0.25, spread: float = 0.1,
+                  rng: np.random.Generator | None = None) -> np.ndarray:
+    """Contrast thresholds of a camera's pixels, float64 `shape` [H,W]: `threshold` × (1 + `spread`
+    × normal), at least `threshold` / 10."""
+    check(np.min(threshold) > 0 and spread >= 0, 'a threshold ≤ 0 or a spread < 0', 'event camera',
+          'choose threshold > 0, spread ≥ 0')
     uneven = 1 + spread * rng.standard_normal(shape) if spread else np.ones(shape)
     return threshold * np.maximum(uneven, .1)
 
 # %% ../nbs/22_event_camera.ipynb #b8fe09fa
 def noise_events(shape: tuple[int, ...], rate: float, rng: np.random.Generator) -> np.ndarray:
-    "Counts uint16 of `shape` = [S,B,2,H,W]: Poisson events with a mean of `rate` a pixel and step, half of either polarity."
+    """Counts uint16 of `shape` = [S,B,2,H,W]: Poisson events with a mean of `rate` a pixel and
+    step, half of either polarity."""
     counts = np.zeros(shape, np.uint16)
-    np.add.at(counts.reshape(-1), rng.integers(counts.size, size=rng.poisson(rate * counts.size / 2)), 1)
+    np.add.at(counts.reshape(-1),
+              rng.integers(counts.size, size=rng.poisson(rate * counts.size / 2)), 1)
     return counts
 
 # %% ../nbs/22_event_camera.ipynb #1a6ba40b
-def simulate(frames: np.ndarray, threshold=0.25, threshold_spread: float = 0.1, offset: float = 0.1, noise: float = 0.0,
-             rng: np.random.Generator | None = None) -> np.ndarray:
-    """What a camera reports of B moving pictures: counts uint16 [S-1,B,2,H,W], channel 0 darker, 1 brighter.
+def simulate(frames: np.ndarray, threshold=0.25, threshold_spread: float = 0.1, offset: float = 0.1,
+             noise: float = 0.0, rng: np.random.Generator | None = None) -> np.ndarray:
+    """What a camera reports of B moving pictures: counts uint16 [S-1,B,2,H,W], channel 0 darker,
+    1 brighter.
 
     frames            luminance in [0, 1], [S,B,H,W] at S successive moments, float32 or float64
-    threshold         mean contrast threshold, in log-intensity; or the thresholds of a given camera, [H,W], with `threshold_spread` 0
+    threshold         mean contrast threshold, in log-intensity; or the thresholds of a given
+                      camera, [H,W], with `threshold_spread` 0
     threshold_spread  its standard deviation over the pixels, as a fraction of the mean
     offset            added to the luminance before the logarithm
     noise             mean number of events without a cause, a pixel and step
     rng               draws thresholds and noise; needed only where either is asked for
     """
-    check(frames.ndim == 4 and len(frames) > 1, f'frames have shape {frames.shape}', 'simulate', 'give [S,B,H,W] with at least two moments')
-    check(offset >= 0 and noise >= 0, f'offset is {offset}, noise {noise}', 'simulate', 'choose 0 or more')
-    check(rng is not None or not (noise or threshold_spread), 'no generator for thresholds or noise', 'simulate', 'give rng')
-    events = contrast_events(frames, threshold_map(frames.shape[2:], threshold, threshold_spread, rng), offset)
+    check(frames.ndim == 4 and len(frames) > 1, f'frames have shape {frames.shape}', 'simulate',
+          'give [S,B,H,W] with at least two moments')
+    check(offset >= 0 and noise >= 0, f'offset is {offset}, noise {noise}', 'simulate',
+          'choose 0 or more')
+    check(rng is not None or not (noise or threshold_spread),
+          'no generator for thresholds or noise', 'simulate', 'give rng')
+    events = contrast_events(
+        frames, threshold_map(frames.shape[2:], threshold, threshold_spread, rng), offset)
     if noise: events += noise_events(events.shape, noise, rng)
     return events
 
 # %% ../nbs/22_event_camera.ipynb #e95e9095
 def shift_matrix(d: np.ndarray, n: int) -> np.ndarray:
-    "Matrices [...,n,n] that shift a column of `n` pixels by `d` [...] pixels, with linear interpolation and black beyond the edge."
+    """Matrices [...,n,n] that shift a column of `n` pixels by `d` [...] pixels, with linear
+    interpolation and black beyond the edge."""
     i = np.arange(n, dtype=d.dtype)
     return np.maximum(0, 1 - abs(i[:, None] - i - d[..., None, None]))
 
 
 def shift(images: np.ndarray, d: np.ndarray) -> np.ndarray:
-    "Images [...,H,W] moved down and right by `d` [...,2] pixels, bilinear, in the precision of the images; leading axes broadcast."
+    """Images [...,H,W] moved down and right by `d` [...,2] pixels, bilinear, in the precision of
+    the images; leading axes broadcast."""
     d = np.asarray(d, images.dtype)
-    return shift_matrix(d[..., 0], images.shape[-2]) @ images @ shift_matrix(d[..., 1], images.shape[-1]).swapaxes(-1, -2)
+    return (shift_matrix(d[..., 0], images.shape[-2]) @ images @
+            shift_matrix(d[..., 1], images.shape[-1]).swapaxes(-1, -2))
 
 # %% ../nbs/22_event_camera.ipynb #6a7be0e8
 def saccade_path(steps: int, amplitude: float) -> np.ndarray:
-    """Offsets (down, right) in pixels at `steps` + 1 moments, [steps+1,2]: round an equilateral triangle of side `amplitude` at
-    constant speed, up to one interval before the start."""
+    """Offsets (down, right) in pixels at `steps` + 1 moments, [steps+1,2]: round an equilateral
+    triangle of side `amplitude` at constant speed, up to one interval before the start."""
     h = 3 ** .5 / 2
     corners = amplitude * np.array([[-h / 3, -.5], [2 * h / 3, 0], [-h / 3, .5], [-h / 3, -.5]])
     t = np.arange(steps + 1) * 3 / (steps + 1)
@@ -85,16 +101,20 @@ def saccade_path(steps: int, amplitude: float) -> np.ndarray:
 
 # %% ../nbs/22_event_camera.ipynb #05d08051
 def saccades(images: np.ndarray, steps: int, amplitude: float, start: np.ndarray) -> np.ndarray:
-    """Pictures [B,H,W] moved along the triangle: frames [steps+1,B,H,W], in the precision of the images.
+    """Pictures [B,H,W] moved along the triangle: frames [steps+1,B,H,W], in the precision of the
+    images.
 
-    `steps` intervals of equal duration, `amplitude` the triangle's side in pixels, `start` [B,2] each picture's own offset (down, right).
+    `steps` intervals of equal duration, `amplitude` the triangle's side in pixels, `start` [B,2]
+    each picture's own offset (down, right).
     """
     return shift(images, saccade_path(steps, amplitude)[:, None] + start)
 
 # %% ../nbs/22_event_camera.ipynb #21f3c1d4
 def bin_frames(events: np.ndarray, T: int) -> np.ndarray:
-    "Events [S,B,2,H,W] added up in `T` bins of equal duration: [B,T,2,H,W], of the same dtype. Raises `UserError` unless 1 ≤ T ≤ S."
+    """Events [S,B,2,H,W] added up in `T` bins of equal duration: [B,T,2,H,W], of the same dtype.
+    Raises `UserError` unless 1 ≤ T ≤ S."""
     S = len(events)
-    check(1 <= T <= S, f'{T} frames from a recording of {S} steps', 'bin_frames', f'choose T from 1 to {S}')
+    check(1 <= T <= S, f'{T} frames from a recording of {S} steps', 'bin_frames',
+          f'choose T from 1 to {S}')
     edges = -(-np.arange(T + 1) * S // T)
     return np.stack([events[a:b].sum(0, dtype=events.dtype) for a, b in zip(edges, edges[1:])], 1)

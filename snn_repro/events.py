@@ -24,38 +24,49 @@ _PORTION = 64   # part of the recipe: noise is drawn portion by portion
 
 @lru_cache(maxsize=1)
 def record(data: 'EventDigits', seed: int) -> list[np.ndarray]:
-    "All digits in their order, recorded as `data` says: portions of counts [steps,64,2,canvas,canvas]. Remembered: treat as read-only."
+    """All digits in their order, recorded as `data` says: portions of counts
+    [steps,64,2,canvas,canvas]. Remembered: treat as read-only."""
     images = digit_images(data.size)[0]
     images = place(images, data.canvas, np.zeros((len(images), 2), int))
     rng = stream(seed, 'events')
     thresholds = threshold_map(images.shape[1:], data.threshold, data.threshold_spread, rng)
     starts = rng.uniform(-data.jitter, data.jitter, (len(images), 2))
     def portion(i):
-        frames = saccades(images[i:i + _PORTION], data.steps, data.amplitude, starts[i:i + _PORTION])
+        frames = saccades(images[i:i + _PORTION], data.steps, data.amplitude,
+                          starts[i:i + _PORTION])
         return simulate(frames, thresholds, 0., data.offset, data.noise, rng)
     return [portion(i) for i in range(0, len(images), _PORTION)]
 
 def film(data: 'EventDigits', seed: int, T: int) -> torch.Tensor:
-    "The recordings of `record`, cut into `T` frames: counts uint8 [1797,T,2,canvas,canvas], at most `data.clip`."
-    return torch.from_numpy(np.concatenate([np.minimum(bin_frames(events, T), data.clip).astype(np.uint8) for events in record(data, seed)]))
+    """The recordings of `record`, cut into `T` frames: counts uint8 [1797,T,2,canvas,canvas], at
+    most `data.clip`."""
+    return torch.from_numpy(np.concatenate([
+        np.minimum(bin_frames(events, T), data.clip).astype(np.uint8)
+        for events in record(data, seed)]))
 
 # %% ../nbs/23_events.ipynb #c86a796f
 def check_camera(data):
-    "Check the fields that every simulated recording has: `amplitude`, `jitter`, `steps`, `threshold`, `threshold_spread`, `offset`, `noise`, `clip`."
+    """Check the fields that every simulated recording has: `amplitude`, `jitter`, `steps`,
+    `threshold`, `threshold_spread`, `offset`, `noise`, `clip`."""
     where = type(data).__name__
     for name in ('amplitude', 'jitter', 'threshold_spread', 'noise'):
-        check(getattr(data, name) >= 0, f'{name} is {getattr(data, name)}', where, 'choose 0 or more')
+        check(getattr(data, name) >= 0, f'{name} is {getattr(data, name)}', where,
+              'choose 0 or more')
     for name in ('threshold', 'offset', 'steps', 'clip'):
-        check(getattr(data, name) > 0, f'{name} is {getattr(data, name)}', where, 'choose more than 0')
-    check(data.clip <= 255, f'clip is {data.clip}', where, 'choose at most 255, since counts are stored as bytes')
+        check(getattr(data, name) > 0, f'{name} is {getattr(data, name)}', where,
+              'choose more than 0')
+    check(data.clip <= 255, f'clip is {data.clip}', where,
+          'choose at most 255, since counts are stored as bytes')
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventDigits(Data):
-    """scikit-learn's digits seen by a simulated event camera in three saccades: counts [N,T,2,canvas,canvas], channel 0 darker, 1 brighter.
+    """scikit-learn's digits seen by a simulated event camera in three saccades: counts
+    [N,T,2,canvas,canvas], channel 0 darker, 1 brighter.
 
-    `amplitude` and `jitter` are in pixels, `steps` the simulated intervals of a recording, `threshold` in log-intensity, `noise` the mean
-    number of events without a cause a pixel and interval, `clip` the highest count of a frame. The split is that of `Digits`.
+    `amplitude` and `jitter` are in pixels, `steps` the simulated intervals of a recording,
+    `threshold` in log-intensity, `noise` the mean number of events without a cause a pixel and
+    interval, `clip` the highest count of a frame. The split is that of `Digits`.
     """
     still: ClassVar[bool] = False
     train_per_class: int = 20
@@ -76,5 +87,6 @@ class EventDigits(Data):
         check_camera(self)
 
     def load(self, root: Path | None, seed: int, T: int) -> Split:
-        "The split of this seed with `T` frames (1 … `steps`); `root` is not used. Raises `UserError` for too many images or frames."
+        """The split of this seed with `T` frames (1 … `steps`); `root` is not used. Raises
+        `UserError` for too many images or frames."""
         return deal_digits(self, film(self, seed, T), seed)

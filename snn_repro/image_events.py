@@ -31,10 +31,12 @@ _PORTION = 64   # part of the recipe: noise is drawn portion by portion
 
 @dataclass(frozen=True, kw_only=True)
 class EventImages(Data):
-    """The photographs `of`, seen by a simulated event camera in three saccades: counts uint8 [N,T,2,H,W], channel 0 darker, 1 brighter.
+    """The photographs `of`, seen by a simulated event camera in three saccades: counts uint8
+    [N,T,2,H,W], channel 0 darker, 1 brighter.
 
-    `amplitude` and `jitter` are in pixels, `steps` the simulated intervals of a recording, `threshold` in log-intensity, `noise` the mean
-    number of events without a cause a pixel and interval, `clip` the highest count of a frame. Split and labels are those of the photographs.
+    `amplitude` and `jitter` are in pixels, `steps` the simulated intervals of a recording,
+    `threshold` in log-intensity, `noise` the mean number of events without a cause a pixel and
+    interval, `clip` the highest count of a frame. Split and labels are those of the photographs.
     """
     still: ClassVar[bool] = False
     of: Images
@@ -50,20 +52,30 @@ class EventImages(Data):
     def __post_init__(self): check_camera(self)
 
     def load(self, root: Path | None, seed: int, T: int) -> Split:
-        "The recordings of this seed in `T` frames (1 … `steps`). Raises `UserError` as the photographs do, for too many frames, or for files too large for memory."
+        """The recordings of this seed in `T` frames (1 … `steps`). Raises `UserError` as the
+        photographs do, for too many frames, or for files too large for memory."""
         split = self.of.load(root, seed, T)
-        check(split.train.x is not None, 'its images stay in files', type(self.of).__name__, 'choose a set that fits into memory')
-        thresholds = threshold_map(split.train.shape[1:], self.threshold, self.threshold_spread, stream(seed, 'image events camera'))
-        def recorded(part): return Source(film(self, getattr(split, part).x, thresholds, T, stream(seed, f'image events {part}')), getattr(split, part).y)
+        check(split.train.x is not None, 'its images stay in files', type(self.of).__name__,
+              'choose a set that fits into memory')
+        thresholds = threshold_map(split.train.shape[1:], self.threshold, self.threshold_spread,
+                                   stream(seed, 'image events camera'))
+        def recorded(part):
+            return Source(film(self, getattr(split, part).x, thresholds, T,
+                               stream(seed, f'image events {part}')),
+                          getattr(split, part).y)
         return Split(*map(recorded, ('train', 'valid', 'test')), split.classes)
 
 
-def film(data: EventImages, x: torch.Tensor, thresholds: np.ndarray, T: int, rng: np.random.Generator) -> torch.Tensor:
-    "uint8 images [N,C,H,W] as counts uint8 [N,T,2,H,W] in `T` frames, by a camera of these `thresholds` [H,W]."
+def film(data: EventImages, x: torch.Tensor, thresholds: np.ndarray, T: int,
+         rng: np.random.Generator) -> torch.Tensor:
+    """uint8 images [N,C,H,W] as counts uint8 [N,T,2,H,W] in `T` frames, by a camera of these
+    `thresholds` [H,W]."""
     starts = rng.uniform(-data.jitter, data.jitter, (len(x), 2))
     out = torch.empty(len(x), T, 2, *x.shape[2:], dtype=torch.uint8)
     for i in range(0, len(x), _PORTION):
-        frames = saccades(luminance(x[i:i + _PORTION]), data.steps, data.amplitude, starts[i:i + _PORTION])
+        frames = saccades(luminance(x[i:i + _PORTION]), data.steps, data.amplitude,
+                          starts[i:i + _PORTION])
         events = simulate(frames, thresholds, 0., data.offset, data.noise, rng)
-        out[i:i + _PORTION] = torch.from_numpy(np.minimum(bin_frames(events, T), data.clip).astype(np.uint8))
+        out[i:i + _PORTION] = torch.from_numpy(
+            np.minimum(bin_frames(events, T), data.clip).astype(np.uint8))
     return out

@@ -20,11 +20,13 @@ def each(p, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.as_tensor(p, dtype=dtype, device=x.device).expand(len(x))[:, None, None, None]
 
 def invert(x: torch.Tensor) -> torch.Tensor:
-    "Pillow's `ImageOps.invert`. Here and below `x` is uint8 [B,C,H,W]; a parameter is one for each picture, [B], or one number."
+    """Pillow's `ImageOps.invert`. Here and below `x` is uint8 [B,C,H,W]; a parameter is one for
+    each picture, [B], or one number."""
     return 255 - x
 
 def posterize(x: torch.Tensor, bits) -> torch.Tensor:
-    "The upper `bits` of each byte, the others 0; `ImageOps.posterize`. 0 bits are black here; Pillow once had that and now refuses it."
+    """The upper `bits` of each byte, the others 0; `ImageOps.posterize`. 0 bits are black here;
+    Pillow once had that and now refuses it."""
     return x & ((255 << (8 - each(bits, x, torch.int32))) & 255).to(torch.uint8)
 
 def solarize(x: torch.Tensor, threshold) -> torch.Tensor:
@@ -33,16 +35,19 @@ def solarize(x: torch.Tensor, threshold) -> torch.Tensor:
 
 def solarize_add(x: torch.Tensor, amount) -> torch.Tensor:
     "`amount` (0–127) added to bytes below 128, at most 255; timm's operation of that name."
-    return torch.where(x < 128, (x + each(amount, x, torch.int32)).clamp(max=255), x).to(torch.uint8)
+    return torch.where(
+        x < 128, (x + each(amount, x, torch.int32)).clamp(max=255), x).to(torch.uint8)
 
 # %% ../nbs/27_pixels.ipynb #90f5588f
 def histogram(x: torch.Tensor) -> torch.Tensor:
     "How often each byte occurs in each channel: int64 [B,C,256]."
     x = x.flatten(2).long()
-    return torch.zeros(*x.shape[:2], 256, dtype=torch.long, device=x.device).scatter_add_(2, x, torch.ones_like(x))
+    return torch.zeros(*x.shape[:2], 256, dtype=torch.long, device=x.device).scatter_add_(
+        2, x, torch.ones_like(x))
 
 def look_up(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    "Each byte's entry in its channel's table, [B,C,256]; entries are cut to 0 … 255 and their fractions dropped."
+    """Each byte's entry in its channel's table, [B,C,256]; entries are cut to 0 … 255 and their
+    fractions dropped."""
     return table.clamp(0, 255).to(torch.uint8).gather(2, x.flatten(2).long()).view_as(x)
 
 def equalize(x: torch.Tensor) -> torch.Tensor:
@@ -54,15 +59,18 @@ def equalize(x: torch.Tensor) -> torch.Tensor:
     return look_up(x, torch.where(step > 0, table, torch.arange(256, device=x.device)))
 
 def autocontrast(x: torch.Tensor) -> torch.Tensor:
-    "Each channel stretched from 0 to 255; `ImageOps.autocontrast`. In double precision and Pillow's order, since fractions are dropped."
+    """Each channel stretched from 0 to 255; `ImageOps.autocontrast`. In double precision and
+    Pillow's order, since fractions are dropped."""
     low, high = (f(x.flatten(2), 2, keepdim=True).double() for f in (torch.amin, torch.amax))
-    scale = torch.full_like(low, 255) / (high - low).clamp(min=1)   # a plain `255 / …` would multiply by a rounded reciprocal
+    # a plain `255 / …` would multiply by a rounded reciprocal
+    scale = torch.full_like(low, 255) / (high - low).clamp(min=1)
     i = torch.arange(256, device=x.device, dtype=torch.double)
     return look_up(x, torch.where(high > low, i * scale + -low * scale, i))
 
 # %% ../nbs/27_pixels.ipynb #8134b6e9
 def blend(dull: torch.Tensor, x: torch.Tensor, factor) -> torch.Tensor:
-    "From `dull` (factor 0) to `x` (factor 1) and beyond; `Image.blend`. `dull` holds whole numbers 0 … 255 and broadcasts to `x`."
+    """From `dull` (factor 0) to `x` (factor 1) and beyond; `Image.blend`. `dull` holds whole
+    numbers 0 … 255 and broadcasts to `x`."""
     away = each(factor, x, torch.float32) * (x.float() - dull)
     return (dull + away).clamp(0, 255).to(torch.uint8)
 
@@ -86,7 +94,8 @@ def contrast(x: torch.Tensor, factor) -> torch.Tensor:
 
 # %% ../nbs/27_pixels.ipynb #50c0b749
 def smooth(x: torch.Tensor) -> torch.Tensor:
-    "Each inner pixel's mean with its neighbours, itself five times; `ImageFilter.SMOOTH`. The margin stays, as do pictures below 3 × 3."
+    """Each inner pixel's mean with its neighbours, itself five times; `ImageFilter.SMOOTH`. The
+    margin stays, as do pictures below 3 × 3."""
     if min(x.shape[-2:]) < 3: return x
     v, y = x.int(), x.clone()
     rows = v[..., :-2, :] + v[..., 1:-1, :] + v[..., 2:, :]
@@ -113,48 +122,60 @@ def _nearest(flat, a, H, W, j, i):
     half = torch.stack([a[:, :, 0], a[:, :, 1], a[:, :, 2] + a[:, :, 0] * .5 + a[:, :, 1] * .5], 2)
     a = (half * 65536 + .5).floor().long()[..., None, None]
     x, y = ((a[:, r, 2] + i.long() * a[:, r, 1] + j.long() * a[:, r, 0]) >> 16 for r in (0, 1))
-    at = (y.clamp(0, H - 1) * W + x.clamp(0, W - 1)).flatten(1)[:, None].expand(-1, flat.shape[1], -1)
+    at = ((y.clamp(0, H - 1) * W + x.clamp(0, W - 1)).flatten(1)[:, None]
+          .expand(-1, flat.shape[1], -1))
     return flat.gather(2, at), _inside(x, y, W, H)
 
 # %% ../nbs/27_pixels.ipynb #7ff57260
 def _smoothly(flat, a, H, W, j, i, taps, curve):
-    "Every place's value by `curve` through the pixels at offsets `taps`, and which places are inside; all in double precision."
+    """Every place's value by `curve` through the pixels at offsets `taps`, and which places are
+    inside; all in double precision."""
     a = a[..., None, None]
     x, y = (a[:, r, 0] * (j + .5) + a[:, r, 1] * (i + .5) + a[:, r, 2] for r in (0, 1))
     inside, (x, y) = _inside(x, y, W, H), (x - .5, y - .5)
     left, top = x.floor(), y.floor()
     across, down = ((p - q).flatten(1)[:, None] for p, q in ((x, left), (y, top)))
     (B, C), near = flat.shape[:2], torch.arange(taps.start, taps.stop, device=flat.device)[:, None]
-    rows, columns = ((p.long().flatten(1)[:, None] + near).clamp(0, n - 1) for p, n in ((top, H), (left, W)))
+    rows, columns = ((p.long().flatten(1)[:, None] + near).clamp(0, n - 1)
+                     for p, n in ((top, H), (left, W)))
     def row(r):
         at = (rows[:, r, None] * W + columns).flatten(1)[:, None].expand(-1, C, -1)
         return curve(flat.gather(2, at).double().view(B, C, len(taps), -1).unbind(2), across)
     return curve([row(r) for r in range(len(taps))], down).clamp(0, 255), inside
 
 
-def affine(x: torch.Tensor, matrix: torch.Tensor, fill=0, resample: Literal['nearest', 'bilinear', 'bicubic'] = 'bicubic') -> torch.Tensor:
-    """Pictures [B,C,H,W] looked at through `matrix` (float64 [B,2,3], from places in the new picture to places in the old, in pixels).
+def affine(x: torch.Tensor, matrix: torch.Tensor, fill=0,
+           resample: Literal['nearest', 'bilinear', 'bicubic'] = 'bicubic') -> torch.Tensor:
+    """Pictures [B,C,H,W] looked at through `matrix` (float64 [B,2,3], from places in the new
+    picture to places in the old, in pixels).
 
-    `fill`: a number, or one for each channel, for what lies outside. 'nearest' takes any dtype, the others bytes. As Pillow's
-    `Image.transform(size, AFFINE, …)`, in its order of operations; for 'nearest' as in its rotations and shears.
+    `fill`: a number, or one for each channel, for what lies outside. 'nearest' takes any dtype, the
+    others bytes. As Pillow's `Image.transform(size, AFFINE, …)`, in its order of operations; for
+    'nearest' as in its rotations and shears.
     """
     B, C, H, W = x.shape
-    j, i = torch.arange(W, device=x.device, dtype=torch.double)[None], torch.arange(H, device=x.device, dtype=torch.double)[:, None]
+    j, i = (torch.arange(W, device=x.device, dtype=torch.double)[None],
+            torch.arange(H, device=x.device, dtype=torch.double)[:, None])
     args = x.flatten(2), matrix.to(x.device, torch.double), H, W, j, i
     if resample == 'nearest': y, inside = _nearest(*args)
-    else: y, inside = _smoothly(*args, *((range(2), _linear) if resample == 'bilinear' else (range(-1, 3), _cubic)))
+    else:
+        y, inside = _smoothly(
+            *args, *((range(2), _linear) if resample == 'bilinear' else (range(-1, 3), _cubic)))
     fill = torch.as_tensor(fill, dtype=x.dtype, device=x.device).expand(C)[:, None, None]
     return torch.where(inside[:, None], y.view(B, C, H, W).to(x.dtype), fill)
 
 # %% ../nbs/27_pixels.ipynb #07e2aea1
 def matrix(x, **entries) -> torch.Tensor:
-    "For each picture of `x` the identity map with some entries, a0 … a5, set: float64 [B,2,3] on the CPU."
+    """For each picture of `x` the identity map with some entries, a0 … a5, set: float64 [B,2,3] on
+    the CPU."""
     m = torch.eye(2, 3, dtype=torch.double).repeat(len(x), 1, 1)
-    for name, v in entries.items(): m.view(-1, 6)[:, int(name[1])] = torch.as_tensor(v, dtype=torch.double).cpu()
+    for name, v in entries.items():
+        m.view(-1, 6)[:, int(name[1])] = torch.as_tensor(v, dtype=torch.double).cpu()
     return m
 
 def shear_x(x, amount, fill=0, resample='bicubic'):
-    "Row y is taken from `amount`·y pixels further right. `fill` and `resample`, here and below, as for `affine`."
+    """Row y is taken from `amount`·y pixels further right. `fill` and `resample`, here and below,
+    as for `affine`."""
     return affine(x, matrix(x, a1=amount), fill, resample)
 
 def shear_y(x, amount, fill=0, resample='bicubic'):
@@ -177,9 +198,11 @@ def _turn(degrees: float, W: int, H: int) -> list[float]:
     return [c, s, c * -cx + s * -cy + 0. + cx, back, c, back * -cx + c * -cy + 0. + cy]
 
 def turn(x, degrees) -> torch.Tensor:
-    "For each picture of `x` the map of a turn by `degrees` counter-clockwise about its centre: float64 [B,2,3] on the CPU."
+    """For each picture of `x` the map of a turn by `degrees` counter-clockwise about its centre:
+    float64 [B,2,3] on the CPU."""
     degrees = torch.as_tensor(degrees, dtype=torch.double).expand(len(x)).tolist()
-    return torch.tensor([_turn(d, x.shape[-1], x.shape[-2]) for d in degrees], dtype=torch.double).view(-1, 2, 3)
+    return torch.tensor([_turn(d, x.shape[-1], x.shape[-2]) for d in degrees],
+                        dtype=torch.double).view(-1, 2, 3)
 
 def rotate(x, degrees, fill=0, resample='bicubic'):
     "Turned by `degrees` counter-clockwise about the centre; `Image.rotate`."
@@ -187,20 +210,24 @@ def rotate(x, degrees, fill=0, resample='bicubic'):
 
 # %% ../nbs/27_pixels.ipynb #6ae508dd
 class Move(NamedTuple):
-    "An operation that moves pixels: `matrix(x, *args)` gives the maps [B,2,3] of pictures; `fill` and `resample` as for `affine`."
+    """An operation that moves pixels: `matrix(x, *args)` gives the maps [B,2,3] of pictures; `fill`
+    and `resample` as for `affine`."""
     matrix: Callable
     fill: int | tuple
     resample: str = 'bicubic'
     def __call__(self, x, *args): return affine(x, self.matrix(x, *args), self.fill, self.resample)
 
 def apply(x: torch.Tensor, which: torch.Tensor, operations, *args: torch.Tensor) -> torch.Tensor:
-    "Pictures [B,…] after operation number `which[n]` (negative: none), called with its rows of the pictures and of `args`, each [B] and, as `which`, on the CPU."
+    """Pictures [B,…] after operation number `which[n]` (negative: none), called with its rows of
+    the pictures and of `args`, each [B] and, as `which`, on the CPU."""
     x, moves = x.clone(), {}
     for n, operation in enumerate(operations):
         rows = (which == n).nonzero()[:, 0]
         if not len(rows): continue
         part = [a[rows] for a in args]
-        if isinstance(operation, Move): moves.setdefault(operation[1:], []).append((rows, operation.matrix(x[:len(rows)], *part)))
+        if isinstance(operation, Move):
+            moves.setdefault(operation[1:], []).append(
+                (rows, operation.matrix(x[:len(rows)], *part)))
         else: x[rows.to(x.device)] = operation(x[rows.to(x.device)], *part)
     for how, found in moves.items():
         rows, maps = map(torch.cat, zip(*found))
