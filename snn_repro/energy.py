@@ -9,15 +9,19 @@ __all__ = ['PICOJOULES', 'operations', 'microjoules', 'energy', 'repact_energy']
 from .spec import check
 
 # %% ../nbs/30b_energy.ipynb #344ed5ca
-PICOJOULES = {'mac': 3.7 + 0.9, 'ac': 0.9}   # Horowitz, ISSCC 2014: 45 nm, 0.9 V, 32-bit floating point
+# Horowitz, ISSCC 2014: 45 nm, 0.9 V, 32-bit floating point
+PICOJOULES = {'mac': 3.7 + 0.9, 'ac': 0.9}
 
 def operations(record, layer: str | None = None, merged: bool = False) -> dict:
-    """Multiply-accumulates `mac` and accumulates `ac` that a test image takes in the mean, of one `layer` or in all, all steps together; as
-    chapter 32d counted them. `merged`: averages and sums of spikes are added one by one where that can be done, not multiplied.
-    Raises `UserError` for a record without them, and for a layer that it does not have."""
+    """Multiply-accumulates `mac` and accumulates `ac` that a test image takes in the mean, of one
+    `layer` or in all, all steps together; as chapter 32d counted them. `merged`: averages and sums
+    of spikes are added one by one where that can be done, not multiplied. Raises `UserError` for a
+    record without them, and for a layer that it does not have."""
     known = record.metrics.get('operations')
-    check(known, 'its operations were not counted', record.id, '`counting.counted` adds them to a run that has its weights')
-    check(layer is None or layer in known, f'no layer {layer!r}', record.id, 'choose from ' + ', '.join(known))
+    check(known, 'its operations were not counted', record.id,
+          '`counting.counted` adds them to a run that has its weights')
+    check(layer is None or layer in known, f'no layer {layer!r}', record.id,
+          'choose from ' + ', '.join(known))
     counts = known.values() if layer is None else [known[layer]]
     pairs = [(0, added) if merged and added is not None else (mac, ac) for mac, ac, added in counts]
     return dict(zip(('mac', 'ac'), map(sum, zip(*pairs))))
@@ -27,11 +31,14 @@ def microjoules(operations: dict) -> float:
     return sum(PICOJOULES[kind] * n for kind, n in operations.items()) / 1e6
 
 def energy(record, layer: str | None = None, merged: bool = False) -> float:
-    "µJ that an inference takes in the mean, of one `layer` or in all, for the arithmetic alone; `merged` as in `operations`."
+    """µJ that an inference takes in the mean, of one `layer` or in all, for the arithmetic alone;
+    `merged` as in `operations`."""
     return microjoules(operations(record, layer, merged))
 
 # %% ../nbs/30b_energy.ipynb #75fbf942
 def repact_energy(record) -> float:
-    "µJ an inference that the classifier takes for multiplying RepAct's features; 0 where it reads spikes, and in an ordinary network."
+    """µJ an inference that the classifier takes for multiplying RepAct's features; 0 where it reads
+    spikes, and in an ordinary network."""
     arch = record.config['arch']
-    return energy(record, 'classifier') if arch['readout'] == 'relu' and arch['neuron']['type'] != 'ReLU' else 0.
+    return (energy(record, 'classifier')
+            if arch['readout'] == 'relu' and arch['neuron']['type'] != 'ReLU' else 0.)

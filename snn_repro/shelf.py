@@ -25,13 +25,14 @@ from .folders import CUB200, Files, Folder, ImageNet1k, StanfordCars, StanfordDo
 from .folders import glance, marks_of, span_of
 from .images import CIFAR10, CIFAR100, Npz
 from .lists import fewest
-from .recordings import DVSCIFAR10, NCaltech101, NMNIST, Recordings, counted, frames_folder, frames_made, sealed_set, whole_set
+from .recordings import (DVSCIFAR10, NCaltech101, NMNIST, Recordings, counted,
+                                  frames_folder, frames_made, sealed_set, whole_set)
 from .spec import UserError, check, edits
 
 # %% ../nbs/29_shelf.ipynb #a3506f48
 class Place(NamedTuple):
-    """A set on the shelf: its class; for each archive (target under the root, folder within the archive), None: by hand only;
-    the bytes and files that may come out of one archive."""
+    """A set on the shelf: its class; for each archive (target under the root, folder within the
+    archive), None: by hand only; the bytes and files that may come out of one archive."""
     kind: type[Data]
     unpack: dict[str, tuple[str, str]] | None
     most: tuple[int, int] = (2 * 2 ** 30, 100)
@@ -42,11 +43,15 @@ SHELF = {p.kind.__name__: p for p in (
     Place(CIFAR100, {'cifar-100-python.tar.gz': ('cifar-100-python', 'cifar-100-python')}),
     Place(ImageNet1k, None),
     Place(CUB200, {'CUB_200_2011.tgz': ('CUB_200_2011', 'CUB_200_2011')}, (4 * 2 ** 30, 40_000)),
-    Place(StanfordDogs, {'images.tar': ('StanfordDogs/Images', 'Images'), 'lists.tar': ('StanfordDogs/lists', '')}, (4 * 2 ** 30, 50_000)),
+    Place(StanfordDogs, {'images.tar': ('StanfordDogs/Images', 'Images'),
+                         'lists.tar': ('StanfordDogs/lists', '')}, (4 * 2 ** 30, 50_000)),
     Place(StanfordCars, None),
-    Place(NMNIST, {f'{p}.zip': (f'N-MNIST/{p}', p) for p in ('Train', 'Test')}, (4 * 2 ** 30, 200_000)),
-    Place(DVSCIFAR10, {a.name: (f'CIFAR10-DVS/{a.name[:-4]}', a.name[:-4]) for a in DVSCIFAR10.about.archives}, (8 * 2 ** 30, 4000)),
-    Place(NCaltech101, {'Caltech101.zip': ('N-Caltech101/Caltech101', 'Caltech101')}, (16 * 2 ** 30, 30_000)))}
+    Place(NMNIST, {f'{p}.zip': (f'N-MNIST/{p}', p) for p in ('Train', 'Test')},
+          (4 * 2 ** 30, 200_000)),
+    Place(DVSCIFAR10, {a.name: (f'CIFAR10-DVS/{a.name[:-4]}', a.name[:-4])
+                       for a in DVSCIFAR10.about.archives}, (8 * 2 ** 30, 4000)),
+    Place(NCaltech101, {'Caltech101.zip': ('N-Caltech101/Caltech101', 'Caltech101')},
+          (16 * 2 ** 30, 30_000)))}
 
 
 OWN = {kind.__name__: kind for kind in (Folder, Npz, FewCars)}
@@ -63,7 +68,8 @@ def home_of(kind: type[Data], root) -> Path | None:
     "Where the set lies under `root`, or else finished frames of its recordings; or None."
     try: home = kind().home(Path(root))
     except UserError: return None
-    return home or (issubclass(kind, Recordings) and next(iter(frames_made(kind, root)), None)) or None
+    return (home or
+            (issubclass(kind, Recordings) and next(iter(frames_made(kind, root)), None)) or None)
 
 # %% ../nbs/29_shelf.ipynb #2e77c36c
 def can_be_fetched(place: Place) -> bool:
@@ -72,24 +78,29 @@ def can_be_fetched(place: Place) -> bool:
 
 
 def shelf_table(root) -> pd.DataFrame:
-    "A row for each data set: where it is under `root`, or how it gets there; its size, licence and origin."
+    """A row for each data set: where it is under `root`, or how it gets there; its size, licence
+    and origin."""
     def row(place):
         about, home = place.kind.about, home_of(place.kind, root)
-        there = str(home) if home else 'no: data prepare fetches it' if can_be_fetched(place) else 'no: by hand'
-        steps = issubclass(place.kind, Recordings) and sorted(set(frames_made(place.kind, root).values()))
+        there = (str(home) if home else
+                 'no: data prepare fetches it' if can_be_fetched(place) else 'no: by hand')
+        steps = (issubclass(place.kind, Recordings) and
+                 sorted(set(frames_made(place.kind, root).values())))
         if steps: there += f' · frames for T = {", ".join(map(str, steps))}'
-        return {'there': there, 'size': about.size, 'licence': about.licence, 'origin': about.origin}
+        return {'there': there, 'size': about.size, 'licence': about.licence,
+                'origin': about.origin}
     return pd.DataFrame({name: row(p) for name, p in SHELF.items()}).T.rename_axis('set')
 
 # %% ../nbs/29_shelf.ipynb #46c3e27d
 def packed(name: str, root, archive) -> Path | None:
     "Where the archive lies: in the root folder, or in its archives/NAME/, or None."
-    return next((p for p in (Path(root)/archive.name, Path(root)/'archives'/name/archive.name) if p.exists()), None)
+    return next((p for p in (Path(root)/archive.name, Path(root)/'archives'/name/archive.name)
+                 if p.exists()), None)
 
 
 def read_all(what: str, names, read, quiet: bool = False) -> list:
-    """What `read` gives for each of the `names`, under a bar unless `quiet`. Raises `UserError` with
-    the first that cannot be read, and how many there are."""
+    """What `read` gives for each of the `names`, under a bar unless `quiet`. Raises `UserError`
+    with the first that cannot be read, and how many there are."""
     def attempt(name):
         try: return read(name)
         except UserError as e: return e
@@ -107,9 +118,9 @@ def read_all(what: str, names, read, quiet: bool = False) -> list:
 
 
 def look_at(sources: list[Source], quiet: bool = False) -> tuple[str, list[str]]:
-    """A look at each image file of `sources`, which lie in one folder: a line about their sizes, and
-    what a person should know of them, a line each. Raises `UserError` with the first that cannot be
-    read."""
+    """A look at each image file of `sources`, which lie in one folder: a line about their sizes,
+    and what a person should know of them, a line each. Raises `UserError` with the first that
+    cannot be read."""
     files = [s for s in sources if isinstance(s, Files) and len(s)]
     names = sorted({n for s in files for n in s.names})
     if not names: return '', []
@@ -119,17 +130,22 @@ def look_at(sources: list[Source], quiet: bool = False) -> tuple[str, list[str]]
 
 # %% ../nbs/29_shelf.ipynb #f2310b05
 def check_archives(name: str, root) -> list[str]:
-    "A line for each archive of the set that still lies there. Raises `UserError` for one that is not the published file."
+    """A line for each archive of the set that still lies there. Raises `UserError` for one that is
+    not the published file."""
     lines = []
     for a in SHELF[name].kind.about.archives:
         if found := packed(name, root, a):
-            check(a.md5 is None or md5(found) == a.md5, 'is not the published file (its MD5 differs)', str(found), 'remove it')
-            lines.append(f'{found}: {"its MD5 is the published one" if a.md5 else "no published checksum is known"}')
+            check(a.md5 is None or md5(found) == a.md5,
+                  'is not the published file (its MD5 differs)', str(found), 'remove it')
+            lines.append(
+                f'{found}: '
+                f'{"its MD5 is the published one" if a.md5 else "no published checksum is known"}')
     return lines
 
 
 def check_recordings(data: Recordings, root) -> list[str]:
-    "The same for recordings and for frames made of them: all there, as far as `data` knows, readable, and as they were sealed."
+    """The same for recordings and for frames made of them: all there, as far as `data` knows,
+    readable, and as they were sealed."""
     lines = []
     if data.home(root):
         home, found = whole_set(data, root)
@@ -137,9 +153,11 @@ def check_recordings(data: Recordings, root) -> list[str]:
         first = np.sort(read) / 1000
         lines = [f'{home}: {len(found.classes)} classes, {counted(data, found)}',
                  f'recordings: all {len(read)} can be read; their first events are at '
-                 f'{first[0]:.1f} to {first[-1]:.1f} ms, half of them before {np.median(first):.1f} ms']
+                 f'{first[0]:.1f} to {first[-1]:.1f} ms, half of them before '
+                 f'{np.median(first):.1f} ms']
     for folder, T in frames_made(type(data), root).items():
-        lines.append(f'{folder}: frames for T = {T}, as they were sealed, of {counted(data, sealed_set(data, root, folder))}')
+        lines.append(f'{folder}: frames for T = {T}, as they were sealed, of '
+                     f'{counted(data, sealed_set(data, root, folder))}')
     return lines
 
 # %% ../nbs/29_shelf.ipynb #66daa933
@@ -156,7 +174,8 @@ def check_own(data: Data, root) -> list[str]:
 
 def check_set(name: str, root, changes=()) -> list[str]:
     """What was looked at and is in order, line by line; `changes` of the settings, such as
-    'path=birds'. Raises `UserError` with the first thing that is not, or where the set is missing."""
+    'path=birds'. Raises `UserError` with the first thing that is not, or where the set is
+    missing."""
     if name in OWN: return check_own(edits(OWN[name](), changes), root)
     kind = find_set(name).kind
     lines, home = check_archives(name, root), home_of(kind, root)
@@ -164,7 +183,8 @@ def check_set(name: str, root, changes=()) -> list[str]:
     data = edits(kind(), changes)
     if issubclass(kind, Recordings): return lines + check_recordings(data, root)
     train, test, classes = data.read(Path(root))
-    lines.append(f'{home}: {len(train)} training and {len(test)} test images of {len(classes)} classes, as published')
+    lines.append(f'{home}: {len(train)} training and {len(test)} test images of '
+                 f'{len(classes)} classes, as published')
     line, notes = look_at([train, test])
     return [*lines, line or 'every pixel and every label is the published one', *notes]
 
@@ -173,13 +193,16 @@ def how_to_get(name: str, root) -> str:
     "The remedy for a missing set."
     place, about = SHELF[name], SHELF[name].kind.about
     if can_be_fetched(place): return f'snn-repro data prepare {name} --root {root}'
-    if place.unpack: return f'put {", ".join(a.name for a in about.archives)} from {about.origin} into {Path(root)/"archives"/name}'
+    if place.unpack:
+        return (f'put {", ".join(a.name for a in about.archives)} from {about.origin} into '
+                f'{Path(root)/"archives"/name}')
     return f'get it from {about.origin} and put {about.place} under {root}'
 
 # %% ../nbs/29_shelf.ipynb #1b6c67f7
 def look(data: Data, root, T: int | None = None):
-    """Raise `UserError` unless the set under `root` has all its files, as far as its lists tell. Where recordings were removed,
-    finished frames are enough, unless frames for `T` steps are still to be made."""
+    """Raise `UserError` unless the set under `root` has all its files, as far as its lists tell.
+    Where recordings were removed, finished frames are enough, unless frames for `T` steps are still
+    to be made."""
     if not isinstance(data, Recordings): data.read(Path(root))
     elif T or data.home(root) or not frames_made(type(data), root): whole_set(data, root)
 
@@ -192,16 +215,18 @@ def unpack_set(name: str, root) -> list[str]:
         target, inner = unpack[a.name]
         if (root/target).exists(): continue
         found = packed(name, root, a)
-        check(found or (a.urls and a.md5), f'{a.name} is not there', str(root), how_to_get(name, root))
+        check(found or (a.urls and a.md5), f'{a.name} is not there', str(root),
+              how_to_get(name, root))
         archive = fetch(a, found.parent if found else root/'archives'/name)
         lines.append(f'{archive} -> {extract(archive, root/target, inner, *most)}')
     return lines
 
 
 def prepare_set(name: str, root, T: int | None = None, changes=()) -> list[str]:
-    """What was done, line by line: fetched, unpacked, and for recordings turned into frames for `T` steps (if given), by the
-    settings of the set after `changes` such as 'split_by=number'. Raises `UserError` for a set that must be got by hand, for T < 1,
-    and as `fetch`, `extract` and the set's own `prepare` do."""
+    """What was done, line by line: fetched, unpacked, and for recordings turned into frames for `T`
+    steps (if given), by the settings of the set after `changes` such as 'split_by=number'. Raises
+    `UserError` for a set that must be got by hand, for T < 1, and as `fetch`, `extract` and the
+    set's own `prepare` do."""
     place = find_set(name)
     check(T is None or T >= 1, f'{T} frames', name, 'choose 1 or more')
     data, lines = edits(place.kind(), changes), []
