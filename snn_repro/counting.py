@@ -26,36 +26,46 @@ from .spec import check
 
 # %% ../nbs/32d_counting.ipynb #2a792172
 def spikes_in(x):
-    "How many spikes each number of `x` stands for, if all are whole numbers, or averages of them over 4 or 9 places; None if not."
+    """How many spikes each number of `x` stands for, if all are whole numbers, or averages of them
+    over 4 or 9 places; None if not."""
     for places in (1, 4, 9):
         spikes = (places*x).round()
         if spikes.min() >= 0 and (places*x - spikes).abs().max() < 1e-4: return spikes
 
 def additions(layer: nn.Conv2d | nn.Linear, x) -> float | None:
-    "Accumulates of a layer that adds its weights spike by spike; None where its input `x` has to be multiplied."
+    """Accumulates of a layer that adds its weights spike by spike; None where its input `x` has to
+    be multiplied."""
     spikes = spikes_in(x)
-    if spikes is None or isinstance(layer, nn.Linear): return spikes if spikes is None else spikes.sum().item()*layer.out_features
-    met = torch.conv2d(spikes, torch.ones_like(layer.weight[:1]), None, layer.stride, layer.padding, layer.dilation)
+    if spikes is None or isinstance(layer, nn.Linear):
+        return spikes if spikes is None else spikes.sum().item()*layer.out_features
+    met = torch.conv2d(spikes, torch.ones_like(layer.weight[:1]), None, layer.stride, layer.padding,
+                       layer.dilation)
     return met.sum(dtype=torch.float64).item()*layer.out_channels
 
 # %% ../nbs/32d_counting.ipynb #d4c70f2c
-def layers(net: nn.Module) -> dict[str, nn.Module]: return {n: m for n, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+def layers(net: nn.Module) -> dict[str, nn.Module]:
+    return {n: m for n, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
 
 def spike_by_spike(net: SpikingNet, parts) -> dict[str, float | None]:
-    "For each layer the `additions` of all `parts` of the input; None where one has to be multiplied."
+    """For each layer the `additions` of all `parts` of the input; None where one has to be
+    multiplied."""
     found = {n: [] for n in layers(net)}
-    hooks = [m.register_forward_pre_hook(lambda m, x, n=n: found[n].append(additions(m, x[0]))) for n, m in layers(net).items()]
+    hooks = [m.register_forward_pre_hook(lambda m, x, n=n: found[n].append(additions(m, x[0])))
+             for n, m in layers(net).items()]
     for part in parts: net(part)
     for h in hooks: h.remove()
     return {n: None if None in v else sum(v) for n, v in found.items()}
 
 @torch.no_grad()   # not `inference_mode`, where the counters do not see the convolutions
 def count(net: SpikingNet, x, batch: int = 20) -> dict[str, list]:
-    """`[mac, ac, added]` an image, all steps together, for each convolution and linear layer by name, for the `sums` and for the `neurons`: the mean over
-    still images `x [B,C,H,W]` or clips `[T,B,C,H,W]`, `batch` at a time. `added`: the accumulates that replace both where spikes are added one by one;
-    None where there is no such way. The net's normalisations are taken as in evaluation."""
+    """`[mac, ac, added]` an image, all steps together, for each convolution and linear layer by
+    name, for the `sums` and for the `neurons`: the mean over still images `x [B,C,H,W]` or clips
+    `[T,B,C,H,W]`, `batch` at a time. `added`: the accumulates that replace both where spikes are
+    added one by one; None where there is no such way. The net's normalisations are taken as in
+    evaluation."""
     net.eval()
-    counters = [Counter(extra_ignore_modules=[nn.BatchNorm2d, LIFNode]) for Counter in (MACCounter, ACCounter)]
+    counters = [Counter(extra_ignore_modules=[nn.BatchNorm2d, LIFNode])
+                for Counter in (MACCounter, ACCounter)]
     parts, images, root = x.split(batch, x.dim() - 4), x.shape[-4], type(net).__name__
     added = spike_by_spike(net, parts)
     with spike_counts(net) as sent, DispatchCounterMode(counters):
@@ -64,11 +74,13 @@ def count(net: SpikingNet, x, batch: int = 20) -> dict[str, list]:
     found = {n: of(f'{root}.{n}') for n in added}
     rest = [whole - sum(of_layers) for whole, *of_layers in zip(of('Global'), *found.values())]
     return {n: [*v, None if added[n] is None else added[n]/images] for n, v in found.items()} | {
-        'sums': [*rest, None], 'neurons': [sum(places for _, places in sent.values())/images, 0., None]}
+        'sums': [*rest, None],
+        'neurons': [sum(places for _, places in sent.values())/images, 0., None]}
 
 # %% ../nbs/32d_counting.ipynb #bc29d313
 def count_trained(e: Experiment, weights: dict, split: Split) -> dict[str, list]:
-    "`count` of the net of `e` with these `weights` (name -> tensor), on at most 100 evenly spaced test images."
+    """`count` of the net of `e` with these `weights` (name -> tensor), on at most 100 evenly spaced
+    test images."""
     net, test = build(e, split), split.test
     net.load_state_dict(weights)
     return count(net, test.ready(test.batch(torch.from_numpy(spaced(len(test), 100)))[0]).cpu())
@@ -77,12 +89,14 @@ def count_trained(e: Experiment, weights: dict, split: Split) -> dict[str, list]
 def _split(data, root: Path | None, seed: int, T: int) -> Split: return data.load(root, seed, T)
 
 def count_operations(folder, root: Path | None = None) -> dict[str, list]:
-    "`count_trained` of a finished run in its `folder`, data under `root`. Raises `UserError` where the run is not finished or its weights do not fit."
+    """`count_trained` of a finished run in its `folder`, data under `root`. Raises `UserError`
+    where the run is not finished or its weights do not fit."""
     from safetensors.torch import load_file
     folder, record = Path(folder), open_run(folder)
     check(record, 'this run is not finished', str(folder))
     e = Experiment.from_dict(record.config)
-    with readable(folder/'weights.safetensors', 'remove this folder, and the run is made again'): weights = load_file(folder/'weights.safetensors')
+    with readable(folder/'weights.safetensors', 'remove this folder, and the run is made again'):
+        weights = load_file(folder/'weights.safetensors')
     return count_trained(e, weights, _split(e.data, root, e.seed, e.T))
 
 def counted(record: Record, folder, root: Path | None = None) -> Record:

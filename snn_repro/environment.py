@@ -31,9 +31,11 @@ from .surroundings import commit_of, lines_of, name_user, version_of
 
 # %% ../nbs/32g_environment.ipynb #a83c9a3a
 class Runtime(NamedTuple):
-    """`root`: folder of data sets; `device`; `threads` of a process; `bar`: show a bar over the steps if a person is watching;
-    `checkpoint`: seconds from one checkpoint to the next; `processes` that share each batch; `tensorboard`: folder of its event files, or None;
-    `fuse`: what fused layers keep (chapter 09), 'maps' or 'bits', for runs of minutes and more; None: layers as they are."""
+    """`root`: folder of data sets; `device`; `threads` of a process; `bar`: show a bar over the
+    steps if a person is watching; `checkpoint`: seconds from one checkpoint to the next;
+    `processes` that share each batch; `tensorboard`: folder of its event files, or None; `fuse`:
+    what fused layers keep (chapter 09), 'maps' or 'bits', for runs of minutes and more; None:
+    layers as they are."""
     root: Path | None = None
     device: str = 'cpu'
     threads: int = 1
@@ -47,11 +49,13 @@ def check_device(device: str):
     "Raise `UserError` for a device that torch cannot use here."
     try: torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as e:
-        raise UserError(f'cannot be used here ({str(e).splitlines()[0][:80]})', f'device {device!r}', 'cpu works everywhere') from e
+        raise UserError(f'cannot be used here ({str(e).splitlines()[0][:80]})',
+                        f'device {device!r}', 'cpu works everywhere') from e
 
 @contextmanager
 def threads(n: int):
-    "`n` threads for torch, for a while. One thread a run makes a run's bytes independent of how many cores there are."
+    """`n` threads for torch, for a while. One thread a run makes a run's bytes independent of how
+    many cores there are."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try: yield
@@ -60,7 +64,8 @@ def threads(n: int):
 # %% ../nbs/32g_environment.ipynb #d27566f5
 @lru_cache(maxsize=4)
 def load(data, root: Path | None, seed: int, T: int) -> tuple[Split, str]:
-    "The checked data of a seed, and the SHA-256 of all that training and test see (`Source.values`)."
+    """The checked data of a seed, and the SHA-256 of all that training and test see
+    (`Source.values`)."""
     split = data.load(root, seed, T)
     check_split(split, type(data).__name__)
     return split, digest_of(split.train, split.test)
@@ -77,8 +82,9 @@ def preflight(e: Experiment, root: Path | None = None) -> Split:
     "Everything that can be known before training; returns the data. Raises `UserError`."
     name_user()
     split, _ = load(e.data, root, e.seed, e.T)
-    check(len(split.train) >= e.recipe.batch, f'{len(split.train)} training images do not fill a batch of {e.recipe.batch}', type(e.data).__name__,
-          'set recipe.batch lower')
+    check(len(split.train) >= e.recipe.batch,
+          f'{len(split.train)} training images do not fill a batch of {e.recipe.batch}',
+          type(e.data).__name__, 'set recipe.batch lower')
     net = build(e, split)
     x, y = fetch(e, split.train, 0, torch.arange(2))
     with torch.no_grad():
@@ -88,7 +94,8 @@ def preflight(e: Experiment, root: Path | None = None) -> Split:
     return split
 
 # %% ../nbs/32g_environment.ipynb #c17c3b69
-def first_steps(e: Experiment, split: Split, epoch: int = 0, us: Team = Team(), fused: str | None = None):
+def first_steps(e: Experiment, split: Split, epoch: int = 0, us: Team = Team(),
+                fused: str | None = None):
     """The parts of the loss at each step of `epoch`, as a dict of floats, from untrained weights
     and with an untrained teacher: what chapter 32c's `train_steps` does to a net that has seen
     nothing. Raises `NonFinite`."""
@@ -100,9 +107,11 @@ def first_steps(e: Experiment, split: Split, epoch: int = 0, us: Team = Team(), 
     for parts, *_ in train_steps(e, net, split.train, optimizer(net, e.recipe), epoch, teacher, us):
         yield {k: v.item() for k, v in parts.items()}
 
-def trial(e: Experiment, steps: int, runtime: Runtime = Runtime(), out: Path | None = None) -> pd.DataFrame:
-    """The parts of the loss and the seconds of the first `steps` steps, as they would be trained. Data that were looked at for a run under
-    `out` are not looked at again. Raises `UserError` as `fit` does."""
+def trial(e: Experiment, steps: int, runtime: Runtime = Runtime(),
+          out: Path | None = None) -> pd.DataFrame:
+    """The parts of the loss and the seconds of the first `steps` steps, as they would be trained.
+    Data that were looked at for a run under `out` are not looked at again. Raises `UserError` as
+    `fit` does."""
     check_device(runtime.device)
     with threads(runtime.threads):
         look_once(load(e.data, runtime.root, e.seed, e.T)[0], out)
@@ -126,13 +135,19 @@ def probe(e: Experiment, split: Split, us: Team = Team()) -> dict:
 # %% ../nbs/32g_environment.ipynb #6e8b18ef
 @lru_cache(maxsize=None)
 def surroundings(device: str = 'cpu') -> dict:
-    "Versions, hardware (the name of a CUDA device too), and the commit of the library if it runs from a checkout."
+    """Versions, hardware (the name of a CUDA device too), and the commit of the library if it runs
+    from a checkout."""
     library = sys.modules['snn_repro']
     commit, dirty = commit_of(Path(library.__file__))
-    cpu = next((l.split(':')[1].strip() for l in lines_of('/proc/cpuinfo') if l.startswith('model name')), platform.machine())
-    return {'schema': SCHEMA, 'versions': {p: version_of(p) for p in ('torch', 'numpy', 'spikingjelly', 'scikit-learn')} |
-            {'python': platform.python_version(), 'snn-repro': library.__version__},
+    cpu = next((l.split(':')[1].strip() for l in lines_of('/proc/cpuinfo')
+                if l.startswith('model name')), platform.machine())
+    return {'schema': SCHEMA,
+            'versions': {p: version_of(p)
+                         for p in ('torch', 'numpy', 'spikingjelly', 'scikit-learn')} |
+                        {'python': platform.python_version(), 'snn-repro': library.__version__},
             'commit': commit, 'dirty': dirty,
-            'hardware': {'cpu': cpu, 'instructions': torch.backends.cpu.get_cpu_capability(), 'cores': os.cpu_count() or 1, 'system': platform.system()} |
+            'hardware': {'cpu': cpu, 'instructions': torch.backends.cpu.get_cpu_capability(),
+                         'cores': os.cpu_count() or 1, 'system': platform.system()} |
                         ({'onednn': isa} if (isa := os.environ.get('ONEDNN_MAX_CPU_ISA')) else {}) |
-                        ({'gpu': torch.cuda.get_device_name(device)} if device.startswith('cuda') else {})}
+                        ({'gpu': torch.cuda.get_device_name(device)}
+                         if device.startswith('cuda') else {})}

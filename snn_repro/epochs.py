@@ -33,11 +33,15 @@ def build(e: Experiment, split: Split) -> SpikingNet:
 
 # %% ../nbs/32c_epochs.ipynb #e858e4f1
 def optimizer(net: nn.Module, r: Recipe) -> torch.optim.Optimizer:
-    "AdamW, Adam or SGD with momentum. Tensors with fewer than two dimensions do not decay. Chapter 31 names the sources."
+    """AdamW, Adam or SGD with momentum. Tensors with fewer than two dimensions do not decay.
+    Chapter 31 names the sources."""
     params = list(net.parameters())
-    groups = [dict(params=[p for p in params if p.ndim > 1], weight_decay=r.weight_decay), dict(params=[p for p in params if p.ndim < 2], weight_decay=0.0)]
-    if r.optimizer == 'sgd': return torch.optim.SGD(groups, lr=r.lr, momentum=r.momentum, fused=True)
-    return {'adam': torch.optim.Adam, 'adamw': torch.optim.AdamW}[r.optimizer](groups, lr=r.lr, fused=True)
+    groups = [dict(params=[p for p in params if p.ndim > 1], weight_decay=r.weight_decay),
+              dict(params=[p for p in params if p.ndim < 2], weight_decay=0.0)]
+    if r.optimizer == 'sgd':
+        return torch.optim.SGD(groups, lr=r.lr, momentum=r.momentum, fused=True)
+    return {'adam': torch.optim.Adam, 'adamw': torch.optim.AdamW}[r.optimizer](
+        groups, lr=r.lr, fused=True)
 
 # %% ../nbs/32c_epochs.ipynb #40a8ee66
 def answer(net: SpikingNet, x, precision: str = 'float32') -> Output:
@@ -48,7 +52,8 @@ def answer(net: SpikingNet, x, precision: str = 'float32') -> Output:
 
 # %% ../nbs/32c_epochs.ipynb #52a61232
 class FrozenANN:
-    "The teacher of an experiment: `teacher(x)` gives its logits, features and classifier, without a gradient to its weights."
+    """The teacher of an experiment: `teacher(x)` gives its logits, features and classifier, without
+    a gradient to its weights."""
     def __init__(self, net: SpikingNet, precision: str = 'float32'):
         self.net, self.precision = net.eval().requires_grad_(False), precision
 
@@ -58,14 +63,17 @@ class FrozenANN:
 
 # %% ../nbs/32c_epochs.ipynb #495fe6d3
 def batches(e: Experiment, source: Source, epoch: int) -> list[torch.Tensor]:
-    "The samples of each step of an epoch: LongTensors of the recipe's batch size (a smaller one only where there are fewer samples)."
-    index = balanced(e.seed, epoch, source.y) if e.recipe.sampler == 'balanced' else order(e.seed, epoch, len(source))
+    """The samples of each step of an epoch: LongTensors of the recipe's batch size (a smaller one
+    only where there are fewer samples)."""
+    index = (balanced(e.seed, epoch, source.y) if e.recipe.sampler == 'balanced'
+             else order(e.seed, epoch, len(source)))
     parts = index.split(e.recipe.batch)
     return [b for b in parts if len(b) == e.recipe.batch] or list(parts)
 
 # %% ../nbs/32c_epochs.ipynb #e70b9562
 def fetch(e: Experiment, source: Source, epoch: int, index: torch.Tensor, device='cpu') -> tuple:
-    "The training samples `index`, augmented as this epoch's draws say, normalised, on the device; and their labels."
+    """The training samples `index`, augmented as this epoch's draws say, normalised, on the device;
+    and their labels."""
     u = uniforms(e.seed, epoch, index, e.augment.k)
     x, y = source.batch(index, e.augment.cut(u))
     return e.augment.after(source.ready(e.augment(x.to(device), u)), u), y.to(device)
@@ -73,7 +81,8 @@ def fetch(e: Experiment, source: Source, epoch: int, index: torch.Tensor, device
 # %% ../nbs/32c_epochs.ipynb #9b9f7059
 @contextmanager
 def stuck_layers(net: nn.Module):
-    "Collects into the yielded dict the LIF layers that sent no spike at all (0.0), or only spikes (1.0), while the context was open."
+    """Collects into the yielded dict the LIF layers that sent no spike at all (0.0), or only spikes
+    (1.0), while the context was open."""
     rates, hooks = {}, {}
     def watch(name):
         def hook(_, __, spikes):
@@ -89,38 +98,48 @@ def stuck_layers(net: nn.Module):
         for h in hooks.values(): h.remove()
 
 # %% ../nbs/32c_epochs.ipynb #45311ae0
-def backward(e: Experiment, net: SpikingNet, source: Source, epoch: int, step: int, index: torch.Tensor, share: float = 1.0, teacher=None, us: Team = Team()) -> tuple:
-    """Add `share` of the gradient of the images `index` to the net's. Returns the parts of their loss, times `share`,
-    and how many this process got right (tensors). Raises `NonFinite`."""
+def backward(e: Experiment, net: SpikingNet, source: Source, epoch: int, step: int,
+             index: torch.Tensor, share: float = 1.0, teacher=None, us: Team = Team()) -> tuple:
+    """Add `share` of the gradient of the images `index` to the net's. Returns the parts of their
+    loss, times `share`, and how many this process got right (tensors). Raises `NonFinite`."""
     x, y = us.all(lambda: fetch(e, source, epoch, us.part(index), us.device))
-    if step == 0: us.all(lambda: check_labels(y, net.classifier.out_features, e.id))   # once an epoch: on a GPU it waits
+    if step == 0:
+        # once an epoch: on a GPU it waits
+        us.all(lambda: check_labels(y, net.classifier.out_features, e.id))
     out = answer(net, x, e.recipe.precision)
-    loss, parts = total(e.objective, out, y, (epoch, e.recipe.epochs), teacher(x) if teacher else None)
+    loss, parts = total(e.objective, out, y, (epoch, e.recipe.epochs),
+                        teacher(x) if teacher else None)
     if us.any(not torch.isfinite(loss)):
         bad = next(v for v in us.gather(loss.item()) if not math.isfinite(v))
-        raise NonFinite(f'the loss is {bad} in epoch {epoch}, step {step}, training images {index.tolist()}', e.id, 'lower recipe.lr, or look at these images')
+        raise NonFinite(f'the loss is {bad} in epoch {epoch}, step {step}, training images '
+                        f'{index.tolist()}', e.id, 'lower recipe.lr, or look at these images')
     (share*loss).backward()
     return {k: share*v.detach() for k, v in parts.items()}, (mean_logits(out).argmax(1) == y).sum()
 
 # %% ../nbs/32c_epochs.ipynb #5d14117e
-def train_steps(e: Experiment, net: SpikingNet, source: Source, opt, epoch: int, teacher=None, us: Team = Team(), first: int = 0):
-    "The steps of an epoch from number `first` on: after each, the parts of its loss (tensors), how many of its images were right, and of how many."
+def train_steps(e: Experiment, net: SpikingNet, source: Source, opt, epoch: int, teacher=None,
+                us: Team = Team(), first: int = 0):
+    """The steps of an epoch from number `first` on: after each, the parts of its loss (tensors),
+    how many of its images were right, and of how many."""
     for g in opt.param_groups: g['lr'] = lr_at(e.recipe, epoch)
     net.train()
     for step, index in enumerate(batches(e, source, epoch)[first:], first):
         opt.zero_grad()
-        micro = [backward(e, net, source, epoch, step, i, len(i)/len(index), teacher, us) for i in index.split(e.recipe.micro_batch or len(index))]
+        micro = [backward(e, net, source, epoch, step, i, len(i)/len(index), teacher, us)
+                 for i in index.split(e.recipe.micro_batch or len(index))]
         share_gradients(net, us)
         opt.step()
         names = list(micro[0][0])
-        *parts, right = us.mean(torch.stack([*(sum(m[0][k] for m in micro) for k in names), sum(m[1] for m in micro)])).unbind()
+        *parts, right = us.mean(torch.stack([*(sum(m[0][k] for m in micro) for k in names),
+                                             sum(m[1] for m in micro)])).unbind()
         yield dict(zip(names, parts)), round(right.item()*us.size), len(index)
 
 # %% ../nbs/32c_epochs.ipynb #53f973e5
-def train_epoch(e: Experiment, net: SpikingNet, source: Source, opt, epoch: int, teacher=None, us: Team = Team(), sums: Sums | None = None,
-                tick=lambda sums: None) -> dict:
-    """One pass over the training images, or the rest of one after `sums`; `tick` is called after each step.
-    Returns the means of the loss's parts and the training accuracy. Warns of layers that were stuck in a whole epoch."""
+def train_epoch(e: Experiment, net: SpikingNet, source: Source, opt, epoch: int, teacher=None,
+                us: Team = Team(), sums: Sums | None = None, tick=lambda sums: None) -> dict:
+    """One pass over the training images, or the rest of one after `sums`; `tick` is called after
+    each step. Returns the means of the loss's parts and the training accuracy. Warns of layers that
+    were stuck in a whole epoch."""
     sums = sums or Sums()
     whole = sums.steps == 0
     with stuck_layers(net) as stuck:
@@ -129,30 +148,36 @@ def train_epoch(e: Experiment, net: SpikingNet, source: Source, opt, epoch: int,
             tick(sums)
     if whole and us.rank == 0:
         for name, rate in stuck.items():
-            warnings.warn(f'{e.id}: layer {name} sent {"a spike at every place and step" if rate else "no spike"} in a whole epoch; '
-                          'look at recipe.lr, at the threshold, and at what stands before it', stacklevel=2)
+            warnings.warn(
+                f'{e.id}: layer {name} sent '
+                f'{"a spike at every place and step" if rate else "no spike"} in a whole epoch; '
+                'look at recipe.lr, at the threshold, and at what stands before it', stacklevel=2)
     return sums.means()
 
 # %% ../nbs/32c_epochs.ipynb #845fd909
 @contextmanager
 def spike_counts(net: nn.Module):
-    "Collects into the yielded dict, per LIF layer, how many spikes were sent, and from how many places and steps."
+    """Collects into the yielded dict, per LIF layer, how many spikes were sent, and from how many
+    places and steps."""
     seen = {}
     def note(name):
         def hook(_, __, spikes):
             s, n = seen.get(name, (0, 0))
             seen[name] = s + spikes.count_nonzero().item(), n + spikes.numel()
         return hook
-    hooks = [m.register_forward_hook(note(n)) for n, m in net.named_modules() if isinstance(m, LIFNode)]
+    hooks = [m.register_forward_hook(note(n))
+             for n, m in net.named_modules() if isinstance(m, LIFNode)]
     try: yield seen
     finally:
         for h in hooks: h.remove()
 
 # %% ../nbs/32c_epochs.ipynb #599ad8dd
 @torch.inference_mode()
-def evaluate(net: SpikingNet, source: Source, batch: int | None = None, us: Team = Team(), precision: str = 'float32') -> dict:
-    """`logits [N,T,K]`, `labels [N]`, `features [N,D]` (mean over T) of every image, once, and `rates`, the firing rate of each LIF layer.
-    `batch`: images at a time; by default 250, or fewer where images are so large that memory would run out. A team shares the images."""
+def evaluate(net: SpikingNet, source: Source, batch: int | None = None, us: Team = Team(),
+             precision: str = 'float32') -> dict:
+    """`logits [N,T,K]`, `labels [N]`, `features [N,D]` (mean over T) of every image, once, and
+    `rates`, the firing rate of each LIF layer. `batch`: images at a time; by default 250, or fewer
+    where images are so large that memory would run out. A team shares the images."""
     net.eval()
     batch = batch or max(1, min(250, 2**24//(net.T*math.prod(source.shape))))
     logits, features = [], []
@@ -162,6 +187,8 @@ def evaluate(net: SpikingNet, source: Source, batch: int | None = None, us: Team
             logits.append(out.logits.transpose(0, 1).float().cpu())
             features.append(out.features.mean(0).cpu())
     with spike_counts(net) as counts: us.all(each)
-    all_logits, all_features, all_counts = zip(*us.gather((torch.cat(logits).numpy(), torch.cat(features).numpy(), counts)))
+    all_logits, all_features, all_counts = (
+        zip(*us.gather((torch.cat(logits).numpy(), torch.cat(features).numpy(), counts))))
     rates = {n: sum(c[n][0] for c in all_counts)/sum(c[n][1] for c in all_counts) for n in counts}
-    return dict(logits=np.concatenate(all_logits), labels=source.y.numpy(), features=np.concatenate(all_features), rates=rates)
+    return dict(logits=np.concatenate(all_logits), labels=source.y.numpy(),
+                features=np.concatenate(all_features), rates=rates)

@@ -20,13 +20,15 @@ from .surroundings import place
 
 # %% ../nbs/32b_processes.ipynb #757cb94f
 class Team(NamedTuple):
-    "The processes that share each batch of a run: this one is number `rank` of `size`, and computes on `device`."
+    """The processes that share each batch of a run: this one is number `rank` of `size`, and
+    computes on `device`."""
     rank: int = 0
     size: int = 1
     device: str = 'cpu'
 
     def first(self, do):
-        "What `do()` returns in process 0, in every process; its `UserError` is raised in every process."
+        """What `do()` returns in process 0, in every process; its `UserError` is raised in every
+        process."""
         if self.size == 1: return do()
         said = [_outcome(do) if self.rank == 0 else None]
         dist.broadcast_object_list(said)
@@ -81,36 +83,51 @@ def in_team() -> bool:
     return place()[1] > 1
 
 def team(device: str = 'cpu') -> Team:
-    "The team that this process was started in, by `accelerate launch`, `torchrun`, a job of chapter 47 or `spawn`; it alone if it was not."
+    """The team that this process was started in, by `accelerate launch`, `torchrun`, a job of
+    chapter 47 or `spawn`; it alone if it was not."""
     if not in_team(): return Team(device=device)
     from accelerate import PartialState
-    check(device in ('cpu', 'cuda'), f'a team computes on cpu or on cuda, each process on a GPU of its own, not on {device!r}', 'device')
-    check(device == 'cpu' or torch.cuda.device_count() > int(os.environ['LOCAL_RANK']), f'{torch.cuda.device_count()} GPUs can be used here, a process needs one each',
+    check(device in ('cpu', 'cuda'),
+          f'a team computes on cpu or on cuda, each process on a GPU of its own, not on {device!r}',
+          'device')
+    check(device == 'cpu' or torch.cuda.device_count() > int(os.environ['LOCAL_RANK']),
+          f'{torch.cuda.device_count()} GPUs can be used here, a process needs one each',
           "device 'cuda'", 'start fewer processes')
     state = PartialState(cpu=device == 'cpu')
-    check(state.num_processes == place()[1], f'{state.num_processes} of {place()[1]} processes found each other', 'team')
+    check(state.num_processes == place()[1],
+          f'{state.num_processes} of {place()[1]} processes found each other', 'team')
     return Team(state.process_index, state.num_processes, str(state.device))
 
 # %% ../nbs/32b_processes.ipynb #529eda2f
 def spawn(n: int, function, *args) -> list:
     """Call `function(*args)` in `n` new processes that are one team, and return what each returned.
-    Raises their `UserError`, one of its own where a process was killed, and any other exception of theirs with its traceback."""
+    Raises their `UserError`, one of its own where a process was killed, and any other exception of
+    theirs with its traceback."""
     import cloudpickle
     from torch.multiprocessing import ProcessExitedException, start_processes
-    from snn_repro.processes import _member   # by the module's name: a new process cannot look into a notebook's cells
-    logging.getLogger('torch.multiprocessing.spawn').setLevel(logging.ERROR)   # what it would tell, we tell in one line
+    # by the module's name: a new process cannot look into a notebook's cells
+    from snn_repro.processes import _member
+    # what it would tell, we tell in one line
+    logging.getLogger('torch.multiprocessing.spawn').setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as home:
-        job = start_processes(_member, (n, _free_port(), cloudpickle.dumps((function, args)), home), nprocs=n, join=False, start_method='spawn')
+        job = start_processes(_member, (n, _free_port(), cloudpickle.dumps((function, args)), home),
+                              nprocs=n, join=False, start_method='spawn')
         try:
             while not job.join(): pass
         except Exception as e:
             errors = [error for _, error in _outcomes(home) if error is not None]
             if errors: raise errors[0] from None
-            if len(_outcomes(home)) == n: return [value for value, _ in _outcomes(home)]   # what failed was the leaving
-            killed = [(i, p.exitcode) for i, p in enumerate(job.processes) if p.exitcode not in (None, 0, 1, -signal.SIGTERM)]
+            if len(_outcomes(home)) == n:
+                return [value for value, _ in _outcomes(home)]   # what failed was the leaving
+            killed = [(i, p.exitcode) for i, p in enumerate(job.processes)
+                      if p.exitcode not in (None, 0, 1, -signal.SIGTERM)]
             if not killed and not isinstance(e, ProcessExitedException): raise
-            ended = ', '.join(f'process {i} of {n} with {signal.Signals(-code).name if code < 0 else code}' for i, code in killed)
-            raise UserError(f'the team is no longer complete: {ended or e}', remedy='start the same command again: it goes on from the last checkpoint') from None
+            ended = ', '.join(
+                f'process {i} of {n} with {signal.Signals(-code).name if code < 0 else code}'
+                for i, code in killed)
+            raise UserError(f'the team is no longer complete: {ended or e}',
+                            remedy='start the same command again: it goes on from the '
+                            'last checkpoint') from None
         finally:
             for p in job.processes:
                 p.kill()
@@ -118,7 +135,9 @@ def spawn(n: int, function, *args) -> list:
         return [_value(*o) for o in _outcomes(home)]
 
 # %% ../nbs/32b_processes.ipynb #b656c83b
-def _outcomes(home) -> list: return [pickle.loads(p.read_bytes()) for p in sorted(Path(home).iterdir(), key=lambda p: int(p.name))]
+def _outcomes(home) -> list:
+    return [pickle.loads(p.read_bytes())
+            for p in sorted(Path(home).iterdir(), key=lambda p: int(p.name))]
 
 def _free_port() -> int:
     with socket.socket() as s:
@@ -126,7 +145,8 @@ def _free_port() -> int:
         return s.getsockname()[1]
 
 def leave(code: int):
-    "End this process at once: gloo's threads, when they are taken down with the interpreter, now and then abort one whose work is done."
+    """End this process at once: gloo's threads, when they are taken down with the interpreter, now
+    and then abort one whose work is done."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -134,10 +154,14 @@ def leave(code: int):
 def _member(rank: int, n: int, port: int, job: bytes, home: str):
     import cloudpickle
     from multiprocessing import parent_process
-    with suppress(AttributeError): ctypes.CDLL(None).prctl(1, signal.SIGKILL)   # PR_SET_PDEATHSIG, on Linux: end with the parent, however it ends
+    with suppress(AttributeError):
+        # PR_SET_PDEATHSIG, on Linux: end with the parent, however it ends
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() != parent_process().pid: os._exit(1)
-    os.environ.setdefault('OMP_NUM_THREADS', str(torch.get_num_threads()))   # or Accelerate sets it, and says so
-    os.environ |= {'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': str(n), 'LOCAL_WORLD_SIZE': str(n), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
+    # or Accelerate sets it, and says so
+    os.environ.setdefault('OMP_NUM_THREADS', str(torch.get_num_threads()))
+    os.environ |= {'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': str(n),
+                   'LOCAL_WORLD_SIZE': str(n), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
     function, args = pickle.loads(job)
     outcome = _outcome(lambda: function(*args))
     (Path(home)/str(rank)).write_bytes(cloudpickle.dumps(outcome))
@@ -155,7 +179,8 @@ def share_gradients(net: nn.Module, us: Team):
 
 # %% ../nbs/32b_processes.ipynb #df304ff9
 class TeamMean(torch.autograd.Function):
-    "The mean of the processes' `x`, with its gradient: each process's `x` is in every process's result."
+    """The mean of the processes' `x`, with its gradient: each process's `x` is in every process's
+    result."""
     @staticmethod
     def forward(ctx, x, us: Team):
         ctx.us = us
@@ -166,7 +191,8 @@ class TeamMean(torch.autograd.Function):
 
 # %% ../nbs/32b_processes.ipynb #c556314b
 class SyncNorm(nn.BatchNorm2d):
-    """`norm`, with its own parameters and statistics, over the batch of a whole team: `[T*B,C,H,W]`, of equal size in every process.
+    """`norm`, with its own parameters and statistics, over the batch of a whole team:
+    `[T*B,C,H,W]`, of equal size in every process.
 
     Statistics are taken in two passes and at least in float32. In test mode it is `norm`."""
     def __init__(self, norm: nn.BatchNorm2d, us: Team):
@@ -182,7 +208,8 @@ class SyncNorm(nn.BatchNorm2d):
         y = y - mean.view(channel)
         var = TeamMean.apply(y.square().mean((0, 2, 3)), self.us)
         self._remember(mean.detach(), var.detach(), self.us.size*x.numel()//x.shape[1])
-        return (y*(self.weight*(var + self.eps).rsqrt()).view(channel) + self.bias.view(channel)).to(x.dtype)
+        return (y*(self.weight*(var + self.eps).rsqrt()).view(channel)
+                + self.bias.view(channel)).to(x.dtype)
 
     def _remember(self, mean, var, n: int):
         self.num_batches_tracked += 1
@@ -190,7 +217,8 @@ class SyncNorm(nn.BatchNorm2d):
         self.running_var.lerp_(var*n/(n - 1), self.momentum)
 
 def synchronised(net: nn.Module, us: Team) -> nn.Module:
-    "`net`, its batch normalisations replaced by `SyncNorm` where the team has several processes. Names of weights stay."
+    """`net`, its batch normalisations replaced by `SyncNorm` where the team has several processes.
+    Names of weights stay."""
     if us.size == 1: return net
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .files import inside, make_folder, read_bytes, read_json, readable, seal, sealed, write, write_json
+from .files import (inside, make_folder, read_bytes, read_json, readable, seal, sealed,
+                             write, write_json)
 from .metrics import condense, outcomes
 from .spec import check, shown
 
@@ -25,8 +26,9 @@ SCHEMA = 1
 
 @dataclass
 class Record:
-    """A finished run. `id` is `<slug>-s<seed>-<key>`; `config`, `env` and `metrics` are plain data; `history` a DataFrame;
-    `outcomes` the arrays of `metrics.outcomes`; `features [n, D]` float16 or None."""
+    """A finished run. `id` is `<slug>-s<seed>-<key>`; `config`, `env` and `metrics` are plain data;
+    `history` a DataFrame; `outcomes` the arrays of `metrics.outcomes`; `features [n, D]` float16 or
+    None."""
     id: str
     config: dict
     env: dict
@@ -50,56 +52,77 @@ class Record:
     def features(self): return self.load('features')
 
 # %% ../nbs/32_runs.ipynb #aa527d9a
-def save_run(folder, config: dict, env: dict, history: pd.DataFrame, logits, labels, features, metrics: dict, weights: dict, manifest: str = '') -> Record:
-    """Write a run's files and seal them. `logits [N, T, K]`, `labels [N]` and `features [n, D]` are NumPy arrays, `weights` a dict of them,
-    `manifest` the files that the samples came from (`data.manifest`; kept compressed).
-    Raises `UserError` where the folder cannot be written."""
+def save_run(folder, config: dict, env: dict, history: pd.DataFrame, logits, labels, features,
+             metrics: dict, weights: dict, manifest: str = '') -> Record:
+    """Write a run's files and seal them. `logits [N, T, K]`, `labels [N]` and `features [n, D]` are
+    NumPy arrays, `weights` a dict of them, `manifest` the files that the samples came from
+    (`data.manifest`; kept compressed). Raises `UserError` where the folder cannot be written."""
     from safetensors.numpy import save
     folder = make_folder(folder)
     write_json(folder/'config.json', config)
     write_json(folder/'env.json', env)
     write_json(folder/'metrics.json', metrics)
     write(folder/'history.csv', history.to_csv(index=False, float_format='%.9g'))
-    write(folder/'outputs.safetensors', save({'logits': np.ascontiguousarray(logits), 'labels': np.ascontiguousarray(labels)}))
-    write(folder/'features.safetensors', save({'features': np.ascontiguousarray(features, dtype=np.float16)}))
+    write(folder/'outputs.safetensors',
+          save({'logits': np.ascontiguousarray(logits), 'labels': np.ascontiguousarray(labels)}))
+    write(folder/'features.safetensors',
+          save({'features': np.ascontiguousarray(features, dtype=np.float16)}))
     write(folder/'weights.safetensors', save(weights))
     if manifest: write(folder/'manifest.tsv.gz', gzip.compress(manifest.encode(), mtime=0))
     seal(folder, SCHEMA)
     return open_run(folder)
 
 # %% ../nbs/32_runs.ipynb #0158523e
-READ = {'config': {'seed': int, 'arch': {'type': str}, 'data': {'type': str}, 'recipe': {'epochs': int}},
-        'env': {'seconds': float, 'device': str, 'hardware': {'cpu': str, 'cores': int}, 'versions': {'snn-repro': str, 'torch': str, 'python': str}},
+READ = {'config': {'seed': int, 'arch': {'type': str}, 'data': {'type': str},
+                   'recipe': {'epochs': int}},
+        'env': {'seconds': float, 'device': str, 'hardware': {'cpu': str, 'cores': int},
+                'versions': {'snn-repro': str, 'torch': str, 'python': str}},
         'metrics': {'top1': float, 'aurc': float}}
 
 def check_kinds(value, kind, where: str):
     "Raise `UserError` unless `value` has what `kind` names, at every depth."
-    if not isinstance(kind, dict): return check(type(value) is kind, f'expected {kind.__name__}, found {shown(value)}', where, 'do not use this record')
-    check(isinstance(value, dict) and kind.keys() <= value.keys(), f'expected {", ".join(kind)}, found {shown(value)}', where, 'do not use this record')
+    if not isinstance(kind, dict):
+        return check(type(value) is kind, f'expected {kind.__name__}, found {shown(value)}', where,
+                     'do not use this record')
+    check(isinstance(value, dict) and kind.keys() <= value.keys(),
+          f'expected {", ".join(kind)}, found {shown(value)}', where, 'do not use this record')
     for k, v in kind.items(): check_kinds(value[k], v, f'{where}, {k}')
 
 # %% ../nbs/32_runs.ipynb #56f3d211
 def check_plain(config, env, metrics, where):
-    "Raise `UserError` unless a record's plain data, named by `where`, are what the readers of records read."
-    for name, value in (('config', config), ('env', env), ('metrics', metrics)): check_kinds(value, READ[name], where(name))
+    """Raise `UserError` unless a record's plain data, named by `where`, are what the readers of
+    records read."""
+    for name, value in (('config', config), ('env', env), ('metrics', metrics)):
+        check_kinds(value, READ[name], where(name))
     words = [config[k]['type'] for k in ('arch', 'data')]
-    check(all(w.isidentifier() for w in words), f'{shown(words)} are no types', where('config'), 'do not use this record')
-    check('teacher' not in env or isinstance(env['teacher'], dict) and type(env['teacher'].get('id')) is str, 'the teacher has no id', where('env'), 'do not use this record')
+    check(all(w.isidentifier() for w in words), f'{shown(words)} are no types', where('config'),
+          'do not use this record')
+    check('teacher' not in env
+          or isinstance(env['teacher'], dict) and type(env['teacher'].get('id')) is str,
+          'the teacher has no id', where('env'), 'do not use this record')
 
 # %% ../nbs/32_runs.ipynb #17b767e1
 COUNTS, SCORES = ('label', 'step', 'prefix', 'rank'), ('max_logit', 'max_softmax')
-ORDERS = tuple(f'{s}_order' for s in SCORES)   # what is left of the scores where outcomes are condensed
+# what is left of the scores where outcomes are condensed
+ORDERS = tuple(f'{s}_order' for s in SCORES)
 LATER = ('sure',)   # packed records may lack them
 
 def check_part(name: str, value):
-    "Raise `UserError` unless a record's `history`, `outcomes` or `features` are sound; returns them."
+    """Raise `UserError` unless a record's `history`, `outcomes` or `features` are sound; returns
+    them."""
     if name == 'outcomes': check_outcomes(value)
-    elif name == 'features': check(value is None or value.ndim == 2 and value.dtype.kind == 'f' and np.isfinite(value).all(), 'features are finite numbers [n, D]')
-    else: check({'epoch', 'test'} <= set(value) and all(map(pd.api.types.is_numeric_dtype, value.dtypes)), 'a history has epoch, test and other numbers')
+    elif name == 'features':
+        check(value is None or value.ndim == 2 and value.dtype.kind == 'f'
+              and np.isfinite(value).all(), 'features are finite numbers [n, D]')
+    else:
+        check({'epoch', 'test'} <= set(value)
+              and all(map(pd.api.types.is_numeric_dtype, value.dtypes)),
+              'a history has epoch, test and other numbers')
     return value
 
 def check_outcomes(o: dict):
-    "Raise `UserError` unless the arrays of `metrics.outcomes`, or of `metrics.condense`, are sound."
+    """Raise `UserError` unless the arrays of `metrics.outcomes`, or of `metrics.condense`, are
+    sound."""
     (N, T), later = np.shape(o['step']), [k for k in LATER if k in o]
     shapes = dict.fromkeys(COUNTS, (N,)) | dict.fromkeys(('step', 'prefix', *later), (N, T))
     if condensed := 'calibration' in o:
@@ -107,24 +130,28 @@ def check_outcomes(o: dict):
     else: shapes |= dict.fromkeys(SCORES, (N,))
     check({k: v.shape for k, v in o.items()} == shapes and N*T, 'the arrays do not fit each other')
     check(all(o[k].dtype == np.uint8 for k in later), 'how sure the answers are is told in bytes')
-    check(all(o[k].dtype.kind == 'u' for k in COUNTS) and o['label'].max() < 2**16, 'labels and answers are no classes')
+    check(all(o[k].dtype.kind == 'u' for k in COUNTS) and o['label'].max() < 2**16,
+          'labels and answers are no classes')
     check(not condensed or all(o[k].dtype == np.uint8 for k in ORDERS), 'an order is told in bits')
     check(not condensed or all(o[k][1, 0] < 128 for k in ORDERS),
           'the first of an order has none before it to be as sure as')
     scores = ('calibration',) if condensed else SCORES
-    check(all(o[k].dtype.kind == 'f' and np.isfinite(o[k]).all() for k in scores), 'a score is not a finite number')
+    check(all(o[k].dtype.kind == 'f' and np.isfinite(o[k]).all() for k in scores),
+          'a score is not a finite number')
 
 # %% ../nbs/32_runs.ipynb #db0eabcd
 def open_run(folder) -> Record | None:
-    """The record in a run's folder, or None if the run is not finished.
-    Raises `UserError` if the folder was written by another version, a file differs from its hash, or its content is not that of a record."""
+    """The record in a run's folder, or None if the run is not finished. Raises `UserError` if the
+    folder was written by another version, a file differs from its hash, or its content is not that
+    of a record."""
     folder = Path(folder)
     if not sealed(folder, SCHEMA): return None
     from safetensors.numpy import load_file
     plain = [read_json(folder/f'{p}.json') for p in ('config', 'env', 'metrics')]
     check_plain(*plain, lambda name: str(folder/f'{name}.json'))
     def load(part):
-        file = folder/{'history': 'history.csv', 'features': 'features.safetensors', 'outcomes': 'outputs.safetensors'}[part]
+        file = folder/{'history': 'history.csv', 'features': 'features.safetensors',
+                       'outcomes': 'outputs.safetensors'}[part]
         with readable(file, 'do not use this record'):
             if part == 'history': value = pd.read_csv(file)
             elif part == 'features': value = load_file(file)['features']
@@ -139,12 +166,14 @@ def packed_folders(path) -> list[Path]:
     "The packed folders that `path` is, and has directly in it; a folder of run folders has none."
     path = Path(path)
     places = [path/n for n in (RECORDS, OUTCOMES)]
-    if not any(path.glob('*/config.json')): places += [p for n in (RECORDS, OUTCOMES) for p in path.glob(f'*/{n}')]
+    if not any(path.glob('*/config.json')):
+        places += [p for n in (RECORDS, OUTCOMES) for p in path.glob(f'*/{n}')]
     return sorted({p.parent for p in places if p.exists()})
 
 class Runs:
-    """The finished runs under `path`: a folder of run folders, or a packed folder, a folder of packed ones, or both.
-    Raises `UserError` if a packed folder is not sealed or was changed, or if two hold the same run."""
+    """The finished runs under `path`: a folder of run folders, or a packed folder, a folder of
+    packed ones, or both. Raises `UserError` if a packed folder is not sealed or was changed, or if
+    two hold the same run."""
     def __init__(self, path):
         self.path, self.opened, self.same = Path(path), {}, set()
         blocks = packed_folders(path)
@@ -152,40 +181,51 @@ class Runs:
         for block in blocks:
             records = {r.id: r for r in _unpack(block)}
             twice = sorted(records.keys() & self.opened.keys())
-            check(not twice, f'another block holds {shown(twice[:1])}, too', str(block), 'remove one of the two')
+            check(not twice, f'another block holds {shown(twice[:1])}, too', str(block),
+                  'remove one of the two')
             self.opened |= records
 
     def find(self, id: str) -> Record | None:
         "The record with that id, or None. A run's folder is verified when it is first asked for."
-        check(inside(id), f'{shown(id)} is no id of a run', str(self.path), 'do not use this record')
-        if id not in self.opened and not self.packed and (found := open_run(self.path/id)): self.opened[id] = found
+        check(inside(id), f'{shown(id)} is no id of a run', str(self.path),
+              'do not use this record')
+        if id not in self.opened and not self.packed and (found := open_run(self.path/id)):
+            self.opened[id] = found
         return self.opened.get(id)
 
     def get(self, experiment) -> Record | None:
-        "The record of the setting `experiment`, or None. Raises `UserError` where a folder of that name holds a run of another setting."
+        """The record of the setting `experiment`, or None. Raises `UserError` where a folder of
+        that name holds a run of another setting."""
         found = self.find(experiment.id)
         if found and found.id not in self.same:
             told = type(experiment).from_dict(found.config, f'{self.path/found.id}, config')
-            check(told == experiment, 'is the run of another setting than its name says', str(self.path/found.id), 'do not use this record')
+            check(told == experiment, 'is the run of another setting than its name says',
+                  str(self.path/found.id), 'do not use this record')
             self.same.add(found.id)
         return found
 
     def __iter__(self):
-        ids = list(self.opened) if self.packed else sorted(p.parent.name for p in self.path.glob('*/config.json'))
+        ids = (list(self.opened) if self.packed
+               else sorted(p.parent.name for p in self.path.glob('*/config.json')))
         yield from filter(None, map(self.find, ids))
 
 # %% ../nbs/32_runs.ipynb #9078d318
 PACKED = 2   # the schema of a packed folder
 
 def pack(records, path, features=(), sure=()) -> Path:
-    """Write `records` as a packed folder; `features` and `sure` list the ids whose features, and whose
-    `sure`, are kept. Arrays are stored without pickle. Raises `UserError` where it cannot be written."""
+    """Write `records` as a packed folder; `features` and `sure` list the ids whose features, and
+    whose `sure`, are kept. Arrays are stored without pickle. Raises `UserError` where it cannot be
+    written."""
     path, records = make_folder(path), list(records)
-    def line(r): return json.dumps({'id': r.id, 'config': r.config, 'env': r.env, 'metrics': r.metrics, 'history': r.history.to_csv(index=False)})
+    def line(r):
+        return json.dumps({'id': r.id, 'config': r.config, 'env': r.env, 'metrics': r.metrics,
+                           'history': r.history.to_csv(index=False)})
     write(path/RECORDS, squeezed(''.join(line(r) + '\n' for r in records).encode()))
-    kept = {f'{r.id}/{k}': v for r in records for k, v in condense(r.outcomes).items() if k not in LATER or r.id in sure}
+    kept = {f'{r.id}/{k}': v for r in records
+            for k, v in condense(r.outcomes).items() if k not in LATER or r.id in sure}
     write(path/OUTCOMES, squeezed(_npz(kept)))
-    write(path/'features.npz.xz', squeezed(_npz({r.id: r.features for r in records if r.id in features and r.features is not None})))
+    write(path/'features.npz.xz', squeezed(_npz({r.id: r.features for r in records
+                                                 if r.id in features and r.features is not None})))
     seal(path, PACKED)
     return path
 
@@ -197,10 +237,12 @@ def _npz(arrays: dict) -> bytes:
     return f.getvalue()
 
 # %% ../nbs/32_runs.ipynb #79ca2387
-LARGEST_PACKED = 2**30   # bytes: what a stranger packed small may unpack to more than the memory holds
+# bytes: what a stranger packed small may unpack to more than the memory holds
+LARGEST_PACKED = 2**30
 
 def unsqueezed(file: Path) -> bytes:
-    "The content of a packed file. Raises `UserError` where it is damaged, cut off, or larger than any of ours."
+    """The content of a packed file. Raises `UserError` where it is damaged, cut off, or larger than
+    any of ours."""
     with readable(file, 'do not use these records'):
         stream = lzma.LZMADecompressor(memlimit=2**28)
         content = stream.decompress(read_bytes(file), LARGEST_PACKED + 1)
@@ -210,11 +252,13 @@ def unsqueezed(file: Path) -> bytes:
 
 def _arrays(file: Path) -> dict:
     with readable(file, 'do not use these records'):
-        with np.load(io.BytesIO(unsqueezed(file)), allow_pickle=False) as arrays: return dict(arrays)
+        with np.load(io.BytesIO(unsqueezed(file)), allow_pickle=False) as arrays:
+            return dict(arrays)
 
 # %% ../nbs/32_runs.ipynb #eb43345f
 def _unpack(path: Path) -> list:
-    check(sealed(path, PACKED), 'this packed folder has no done.json', str(path), 'make it again: `make results`')
+    check(sealed(path, PACKED), 'this packed folder has no done.json', str(path),
+          'make it again: `make results`')
     files = {'history': path/RECORDS, 'outcomes': path/OUTCOMES, 'features': path/'features.npz.xz'}
     features, answers = _arrays(files['features']), {}
     for name, value in _arrays(files['outcomes']).items():
@@ -222,7 +266,8 @@ def _unpack(path: Path) -> list:
         answers.setdefault(id, {})[part] = value
     def record(n, line):
         d, where = json.loads(line), f'{files["history"]}, line {n}'
-        check(isinstance(d, dict) and {'id', 'config', 'env', 'metrics', 'history'} <= d.keys() and type(d['id']) is str, 'this is no record', where)
+        check(isinstance(d, dict) and {'id', 'config', 'env', 'metrics', 'history'} <= d.keys()
+              and type(d['id']) is str, 'this is no record', where)
         check_plain(d['config'], d['env'], d['metrics'], lambda name: f'{where}, {name}')
         def load(part):
             with readable(files[part], 'do not use this record'):
@@ -232,4 +277,5 @@ def _unpack(path: Path) -> list:
                 return check_part(part, value)
         return Record(d['id'], d['config'], d['env'], d['metrics'], load)
     with readable(files['history'], 'do not use these records'):
-        return [record(n, line) for n, line in enumerate(unsqueezed(files['history']).splitlines(), 1)]
+        return [record(n, line)
+                for n, line in enumerate(unsqueezed(files['history']).splitlines(), 1)]

@@ -16,9 +16,11 @@ from .spec import Spec, flat
 # %% ../nbs/34_sources.ipynb #554e53d6
 @lru_cache(maxsize=None)
 def source_table() -> dict:
-    "(paper, class, field, value) -> source, from `assets/sources.csv`; `paper` is 'tks', 'enof' or '' for both, `value` is '' for any."
+    """(paper, class, field, value) -> source, from `assets/sources.csv`; `paper` is 'tks', 'enof'
+    or '' for both, `value` is '' for any."""
     with (files('snn_repro')/'assets'/'sources.csv').open(encoding='utf-8', newline='') as f:
-        return {(d['paper'], d['type'], d['field'], d['value']): d['source'] for d in csv.DictReader(f)}
+        return {(d['paper'], d['type'], d['field'], d['value']): d['source']
+                for d in csv.DictReader(f)}
 
 # %% ../nbs/34_sources.ipynb #80e980db
 def kinds(spec: Spec) -> dict:
@@ -27,15 +29,19 @@ def kinds(spec: Spec) -> dict:
         d = v.to_dict() if isinstance(v, Spec) else v
         if isinstance(d, dict):
             for k, o in d.items():
-                if isinstance(o, dict) or (isinstance(o, list) and any(isinstance(i, dict) for i in o)): yield from walk(o, f'{path}{k}.')
+                if (isinstance(o, dict)
+                    or (isinstance(o, list) and any(isinstance(i, dict) for i in o))):
+                    yield from walk(o, f'{path}{k}.')
                 else: yield f'{path}{k}', (d['type'], k)
         else:
             for i, o in enumerate(d): yield from walk(o, f'{path}{i}.')
     return dict(walk(spec, ''))
 
 def line_of(paper: str, kind: str, field: str, value) -> tuple | None:
-    "The line of the list that speaks of a class's field with this value in the rows of `paper`, or None: the most special one."
-    lines = ((p, kind, f, v) for f, v in ((field, str(value)), (field, ''), ('*', '')) for p in (paper, ''))
+    """The line of the list that speaks of a class's field with this value in the rows of `paper`,
+    or None: the most special one."""
+    lines = ((p, kind, f, v) for f, v in ((field, str(value)), (field, ''), ('*', ''))
+             for p in (paper, ''))
     return next((k for k in lines if k in source_table()), None)
 
 # %% ../nbs/34_sources.ipynb #8797aa11
@@ -49,14 +55,16 @@ def sources(e: Experiment, row: Experiment, changed: str) -> dict[str, str]:
     theirs, paper, places = flat(row), paper_of(row), kinds(e)
     def of(path, value):
         if value != theirs.get(path, ()): return changed
-        if tier_of(row): return 'ours: an experiment of no paper, written at its own size (chapter 42c)'
+        if tier_of(row):
+            return 'ours: an experiment of no paper, written at its own size (chapter 42c)'
         line = line_of(paper, *places[path], value)
         return source_table()[line] if line else 'ours'
     return {path: of(path, value) for path, value in flat(e).items()}
 
 # %% ../nbs/34_sources.ipynb #861d4c09
 def as_text(e: Experiment, said: dict[str, str] | None = None, width: int = 100) -> str:
-    "The values of `e`, one a line, with what is `said` of each, no longer than `width` where values allow."
+    """The values of `e`, one a line, with what is `said` of each, no longer than `width` where
+    values allow."""
     values = {k: str(v) for k, v in flat(e).items()}
     left = max(map(len, values)) + 2
     column = left + min(max(map(len, values.values())), 24) + 2
@@ -66,6 +74,7 @@ def as_text(e: Experiment, said: dict[str, str] | None = None, width: int = 100)
         line, text = f'  {k:{left}}{v}', (said or {}).get(k, '')
         indent = ' ' * (column + 2 if beside else 6)
         wrapped = textwrap.wrap(text, max(width - len(indent), 20))
-        if beside and wrapped and len(line) + 1 < len(indent): line = f'{line:{len(indent)}}{wrapped.pop(0)}'
+        if beside and wrapped and len(line) + 1 < len(indent):
+            line = f'{line:{len(indent)}}{wrapped.pop(0)}'
         lines += [line, *(indent + w for w in wrapped)]
     return '\n'.join(lines)

@@ -34,9 +34,10 @@ from .spec import UserError, check
 
 # %% ../nbs/33_training.ipynb #cf13f0a1
 def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record | None:
-    """Train `e` and its teacher into folders under `out`, and return the record; a finished run is read, not repeated.
-    In a team every process calls it, and process 0 gets the record.
-    Raises `UserError` before training where something is wrong or another process is at this run (`Held`), and at once when a loss is not finite."""
+    """Train `e` and its teacher into folders under `out`, and return the record; a finished run is
+    read, not repeated. In a team every process calls it, and process 0 gets the record. Raises
+    `UserError` before training where something is wrong or another process is at this run (`Held`),
+    and at once when a loss is not finite."""
     folder = Path(out)/e.id
     if runtime.processes > 1 and not in_team():
         if not _finished(e, folder, runtime.root): spawn(runtime.processes, _join, e, out, runtime)
@@ -51,15 +52,18 @@ def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record | None
             look_once(split, out, us)
             us.all(lambda: check_shares(e, preflight(e, runtime.root), us))
             if e.teacher: fit(e.teacher, out, runtime)
-            if not us.first(lambda: _finished(e, folder, runtime.root)): _train(e, folder, runtime, us, *lock)
+            if not us.first(lambda: _finished(e, folder, runtime.root)):
+                _train(e, folder, runtime, us, *lock)
     return open_run(folder) if us.rank == 0 else None
 
 # %% ../nbs/33_training.ipynb #dd705448
 def check_shares(e: Experiment, split: Split, us: Team):
     "Raise `UserError` where a team cannot share the batches equally."
     batch = e.recipe.micro_batch or e.recipe.batch
-    check(batch % us.size == 0, f'{us.size} processes cannot share {batch} images equally', 'recipe', 'choose a number of processes that divides the batch')
-    check(len(split.test) >= us.size, f'{us.size} processes, {len(split.test)} test images', type(e.data).__name__, 'use fewer processes')
+    check(batch % us.size == 0, f'{us.size} processes cannot share {batch} images equally',
+          'recipe', 'choose a number of processes that divides the batch')
+    check(len(split.test) >= us.size, f'{us.size} processes, {len(split.test)} test images',
+          type(e.data).__name__, 'use fewer processes')
 
 def _join(e, out, runtime): fit(e, out, runtime)
 
@@ -70,38 +74,46 @@ def _begin(e: Experiment, folder: Path):
 def _finished(e: Experiment, folder: Path, root: Path | None) -> bool:
     done = open_run(folder)
     if done is None: return False
-    check(Experiment.from_dict(done.config) == e, 'this is the record of another setting', str(folder), 'move or remove this folder, and the run is made again')
+    check(Experiment.from_dict(done.config) == e, 'this is the record of another setting',
+          str(folder), 'move or remove this folder, and the run is made again')
     check_data(e, done, folder, root)
     drop_checkpoints(folder)
     return True
 
 def check_data(e: Experiment, done: Record, folder: Path, root: Path | None):
-    """Raise `UserError` where the data that are here now are not those that a finished run saw: names, sizes and times of their files differ,
-    and so does their hash. Data that are gone, or cannot be read any more, say nothing against it."""
+    """Raise `UserError` where the data that are here now are not those that a finished run saw:
+    names, sizes and times of their files differ, and so does their hash. Data that are gone, or
+    cannot be read any more, say nothing against it."""
     here = trace(e.data, root)
     if here is None or here == done.env.get('files'): return
     load.cache_clear()
     try: digest = load(e.data, root, e.seed, e.T)[1]
     except UserError: return
-    check(digest == done.env['data'], 'its data have changed since this run was made', str(folder), 'restore them, or move this folder, and the run is made again')
+    check(digest == done.env['data'], 'its data have changed since this run was made', str(folder),
+          'restore them, or move this folder, and the run is made again')
 
 # %% ../nbs/33_training.ipynb #2067ee02
 def read_weights(folder: Path) -> dict:
-    "The weights of a finished run. Raises `UserError` where there are none, or some are not finite."
+    """The weights of a finished run. Raises `UserError` where there are none, or some are not
+    finite."""
     from safetensors.torch import load_file
     with readable(folder/'weights.safetensors', 'remove this folder, and the run is made again'):
         weights = load_file(folder/'weights.safetensors')
-        for k, v in weights.items(): check(bool(v.isfinite().all()), f'{k} holds what is no finite number')
+        for k, v in weights.items():
+            check(bool(v.isfinite().all()), f'{k} holds what is no finite number')
         return weights
 
 def load_weights(net: SpikingNet, weights: dict, folder: Path):
     "Put `weights`, which came from `folder`, into `net`. Raises `UserError` where they do not fit."
     try: net.load_state_dict(weights)
     except RuntimeError as e:
-        raise UserError('these weights do not fit the net: ' + str(e).splitlines()[0], str(folder/'weights.safetensors'), 'remove this folder, and the run is made again') from e
+        raise UserError('these weights do not fit the net: ' + str(e).splitlines()[0],
+                        str(folder/'weights.safetensors'),
+                        'remove this folder, and the run is made again') from e
 
 def _teach(e: Experiment, net: SpikingNet, split: Split, runs: Path, us: Team) -> tuple:
-    "The frozen teacher of `e` (or None) and what the record says of it; `net` starts from its weights unless `init` is 'fresh'."
+    """The frozen teacher of `e` (or None) and what the record says of it; `net` starts from its
+    weights unless `init` is 'fresh'."""
     if not e.teacher: return None, {}
     folder = runs/e.teacher.id
     weights, digest = us.first(lambda: (read_weights(folder), sha256(folder/'weights.safetensors')))
@@ -109,11 +121,13 @@ def _teach(e: Experiment, net: SpikingNet, split: Split, runs: Path, us: Team) -
     load_weights(before, weights, folder)
     if e.init != 'fresh': net.load_state_dict(before.state_dict())
     asked = any(o.needs_teacher for o in e.objective)
-    return FrozenANN(before, e.recipe.precision) if asked else None, {'teacher': {'id': e.teacher.id, 'weights': digest}}
+    return (FrozenANN(before, e.recipe.precision) if asked else None,
+            {'teacher': {'id': e.teacher.id, 'weights': digest}})
 
 # %% ../nbs/33_training.ipynb #ecd32b81
 def check_answers(result: dict, where: str, epoch: int):
-    "Raise `NonFinite` where logits, or features as they are kept, in float16, are no finite numbers."
+    """Raise `NonFinite` where logits, or features as they are kept, in float16, are no finite
+    numbers."""
     for name, dtype in (('logits', np.float32), ('features', np.float16)):
         largest = np.abs(result[name]).max()
         if not largest <= np.finfo(dtype).max:
@@ -153,11 +167,12 @@ def _about(e: Experiment, split: Split, runtime: Runtime, us: Team) -> tuple[dic
     if files: env = env | {'files': files}
     with _told(e, us, lambda: 'nothing was trained'): return env, probe(e, split, us)
 
-def _watched(e: Experiment, at: Progress, runtime: Runtime, us: Team, stack: ExitStack, a_pass: int):
+def _watched(e: Experiment, at: Progress, runtime: Runtime, us: Team, stack: ExitStack,
+             a_pass: int):
     "What is called after each step, with the sums so far, and after each epoch, with its line."
-    bar = stack.enter_context(tqdm(
-        total=e.recipe.epochs*a_pass, initial=at.epoch*a_pass + at.sums.steps, unit='step', desc=e.slug,
-        leave=False, disable=None if runtime.bar and us.rank == 0 else True))
+    bar = stack.enter_context(
+        tqdm(total=e.recipe.epochs*a_pass, initial=at.epoch*a_pass + at.sums.steps, unit='step',
+             desc=e.slug, leave=False, disable=None if runtime.bar and us.rank == 0 else True))
     if runtime.tensorboard: us.first(lambda: make_folder(runtime.tensorboard))
     def tick(sums):
         bar.update()
@@ -165,7 +180,8 @@ def _watched(e: Experiment, at: Progress, runtime: Runtime, us: Team, stack: Exi
     if us.rank > 0: return tick, lambda row: None
     return tick, stack.enter_context(board(runtime.tensorboard, e.id, at.epoch))
 
-def _seal(e: Experiment, folder: Path, env: dict, at: Progress, split: Split, answers: dict, seen_first: dict, still):
+def _seal(e: Experiment, folder: Path, env: dict, at: Progress, split: Split, answers: dict,
+          seen_first: dict, still):
     "Write the record, if the folder is still this process's, and drop the checkpoints."
     weights = {k: v.cpu() for k, v in at.net.state_dict().items()}
     kept = spaced(len(answers['labels']))
@@ -175,7 +191,8 @@ def _seal(e: Experiment, folder: Path, env: dict, at: Progress, split: Split, an
     metrics |= {'probe': seen_first, 'firing_rate': answers['rates'],
                 'operations': count_trained(e, weights, split)}
     still()
-    save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), answers['logits'], answers['labels'],
+    save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), answers['logits'],
+             answers['labels'],
              features, metrics, {k: v.numpy() for k, v in weights.items()}, manifest(split))
     drop_checkpoints(folder)
 
@@ -207,7 +224,8 @@ def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda
 # %% ../nbs/33_training.ipynb #d73623ef
 @contextmanager
 def board(folder: Path | None, name: str, epoch: int):
-    "Yields a function that writes a row of the history to TensorBoard's folder `folder/name`, from `epoch` on; without a folder it does nothing."
+    """Yields a function that writes a row of the history to TensorBoard's folder `folder/name`,
+    from `epoch` on; without a folder it does nothing."""
     if folder is None:
         yield lambda row: None
         return
