@@ -19,8 +19,9 @@ from .tables import Row
 
 # %% ../nbs/42b_catalogue.ipynb #263d9eac
 class Exhibit(NamedTuple):
-    """A table or figure. `rows` in the paper's terms; `draw(filled, tier)` gives a DataFrame or a Figure, where `filled` is a list of
-    `(row, records)`. `seeds`: how many paired seeds it asks for. `needs`: the large part of its records that it draws, 'features' or 'sure'."""
+    """A table or figure. `rows` in the paper's terms; `draw(filled, tier)` gives a DataFrame or a
+    Figure, where `filled` is a list of `(row, records)`. `seeds`: how many paired seeds it asks
+    for. `needs`: the large part of its records that it draws, 'features' or 'sure'."""
     id: str
     title: str
     source: str
@@ -31,26 +32,31 @@ class Exhibit(NamedTuple):
     needs: str = ''
 
 class Draw(NamedTuple):
-    "How an exhibit is drawn, as plain data: `kind` is 'table' (chapter 41) or the name of a figure of chapter 42, `how` its arguments."
+    """How an exhibit is drawn, as plain data: `kind` is 'table' (chapter 41) or the name of a
+    figure of chapter 42, `how` its arguments."""
     kind: str
     how: dict
 
     def __call__(self, filled, tier: str):
         if self.kind == 'table':
             from snn_repro.tables import MEASURES, table
-            return table(filled, **self.how | {'measures': {m: MEASURES[m] for m in self.how['measures']}})
-        from snn_repro import effects, figures   # here: who draws no figure need not wait for matplotlib
+            return table(filled,
+                         **self.how | {'measures': {m: MEASURES[m] for m in self.how['measures']}})
+        # here: who draws no figure need not wait for matplotlib
+        from snn_repro import effects, figures
         draw = getattr(figures, self.kind, None) or getattr(effects, self.kind)
         return draw(filled, tier, **self.how)
 
 # %% ../nbs/42b_catalogue.ipynb #c60bef31
 @lru_cache(maxsize=None)
 def contents() -> dict:
-    "What `assets/exhibits.json` holds: `exhibits`, `runs`, `tiers` and `later`. Chapter 43 writes it."
+    """What `assets/exhibits.json` holds: `exhibits`, `runs`, `tiers` and `later`. Chapter 43 writes
+    it."""
     return json.loads((files('snn_repro')/'assets'/'exhibits.json').read_text(encoding='utf-8'))
 
 def counted(value, later: dict):
-    "Plain data of a setting without the `later` fields (class -> field -> default) that stand at their default."
+    """Plain data of a setting without the `later` fields (class -> field -> default) that stand at
+    their default."""
     if isinstance(value, list): return [counted(v, later) for v in value]
     if not isinstance(value, dict): return value
     plain = later.get(value['type'], {}) if isinstance(value.get('type'), str) else {}
@@ -63,8 +69,9 @@ def key_of(config: dict) -> str:
 # %% ../nbs/42b_catalogue.ipynb #6ea581f9
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run as a row knows it: what its id is made of, its `epochs`, and the run that has to be finished first. Stands in for an `Experiment`
-    where records are looked up; two are equal if their settings are."""
+    """A run as a row knows it: what its id is made of, its `epochs`, and the run that has to be
+    finished first. Stands in for an `Experiment` where records are looked up; two are equal if
+    their settings are."""
     key: str
     seed: int = 0
     slug: str = field(default='', compare=False)
@@ -87,7 +94,8 @@ def run_of(id: str) -> Run:
     "The run with seed 0 of that id."
     slug, _, key = id.rsplit('-', 2)
     told = contents()['runs'][id]
-    return Run(key=key, slug=slug, epochs=told['epochs'], after=run_of(told['teacher']) if 'teacher' in told else None)
+    return Run(key=key, slug=slug, epochs=told['epochs'],
+               after=run_of(told['teacher']) if 'teacher' in told else None)
 
 # %% ../nbs/42b_catalogue.ipynb #b08aa726
 class Tier(NamedTuple):
@@ -109,9 +117,13 @@ def find_tier(name: str) -> Tier:
 
 @lru_cache(maxsize=None)
 def exhibits() -> tuple[Exhibit, ...]:
-    "The tables and figures as the file has them: `experiment` of a row is a dict tier -> `Run`, or None."
-    def row(d): return Row(d['labels'], d['paper'], {t: run_of(id) for t, id in d['runs'].items()} or None, d['note'])
-    return tuple(Exhibit(**d | {'rows': tuple(map(row, d['rows'])), 'draw': Draw(**d['draw'])}) for d in contents()['exhibits'])
+    """The tables and figures as the file has them: `experiment` of a row is a dict tier -> `Run`,
+    or None."""
+    def row(d):
+        return Row(d['labels'], d['paper'], {t: run_of(id) for t, id in d['runs'].items()} or None,
+                   d['note'])
+    return tuple(Exhibit(**d | {'rows': tuple(map(row, d['rows'])), 'draw': Draw(**d['draw'])})
+                 for d in contents()['exhibits'])
 
 # %% ../nbs/42b_catalogue.ipynb #c4df7ac4
 def seeds(exhibit: Exhibit, tier: Tier) -> range:
@@ -121,12 +133,14 @@ def seeds(exhibit: Exhibit, tier: Tier) -> range:
     return range(first, first + n)
 
 def scaled_to(tier: Tier, row: Row, seed: int = 0):
-    "The experiment (or `Run`) of a row in `tier`, for `seed`; None where the row has none or nothing stands in for its data."
+    """The experiment (or `Run`) of a row in `tier`, for `seed`; None where the row has none or
+    nothing stands in for its data."""
     e = row.experiment and tier.scale(row.experiment)
     return e and replace(e, seed=seed)
 
 def plan(exhibits, tier: Tier) -> list:
-    "The unique experiments (or `Run`s) of `exhibits` in `tier`, all teachers before all students, by seed."
+    """The unique experiments (or `Run`s) of `exhibits` in `tier`, all teachers before all students,
+    by seed."""
     wanted = {x.id: seeds(x, tier) for x in exhibits}
     scaled = {e: None for seed in sorted(set().union(*wanted.values())) for x in exhibits
               if seed in wanted[x.id] for r in x.rows if (e := scaled_to(tier, r, seed))}
@@ -134,7 +148,8 @@ def plan(exhibits, tier: Tier) -> list:
     return [*teachers, *(e for e in scaled if e not in teachers)]
 
 def fill(exhibit: Exhibit, tier: Tier, runs) -> list:
-    "`(row, records)` for each row: the finished records of its experiment, by seed; none where there is no experiment or no run."
+    """`(row, records)` for each row: the finished records of its experiment, by seed; none where
+    there is no experiment or no run."""
     def records(row):
         wanted = (scaled_to(tier, row, s) for s in seeds(exhibit, tier))
         return [r for e in wanted if e and (r := runs.get(e))]
@@ -144,25 +159,33 @@ def fill(exhibit: Exhibit, tier: Tier, runs) -> list:
 def named(exhibit: Exhibit) -> dict[str, Row]:
     "The rows of an exhibit that have an experiment, by its name."
     slug = lambda text: re.sub('[^a-z0-9_]+', '-', text.lower().replace('*', ' star')).strip('-')
-    return {'-'.join([exhibit.id, *map(slug, r.labels.values())]): r for r in exhibit.rows if r.experiment}
+    return {'-'.join([exhibit.id, *map(slug, r.labels.values())]): r
+            for r in exhibit.rows if r.experiment}
 
 def find(ids=None, among: tuple[Exhibit, ...] | None = None) -> tuple[Exhibit, ...]:
-    """The exhibits of these ids, or all, `among` those given or those of the file; of an id that begins the names of experiments, their rows alone.
-    Raises `UserError` for an unknown id, with the nearest known one."""
+    """The exhibits of these ids, or all, `among` those given or those of the file; of an id that
+    begins the names of experiments, their rows alone. Raises `UserError` for an unknown id, with
+    the nearest known one."""
     all_of_them = exhibits() if among is None else among
     known = {x.id: x for x in all_of_them}
-    known |= {i: x._replace(rows=rows) for i in ids or () if i not in known for x in all_of_them if (rows := _beginning(x, i))}
-    for i in ids or (): check(i in known, f'unknown table or figure {i!r}', remedy=near(i, known) + '`snn-repro list` names them all')
+    known |= {i: x._replace(rows=rows) for i in ids or () if i not in known
+              for x in all_of_them if (rows := _beginning(x, i))}
+    for i in ids or ():
+        check(i in known, f'unknown table or figure {i!r}',
+              remedy=near(i, known) + '`snn-repro list` names them all')
     return tuple(known[i] for i in ids) if ids else all_of_them
 
 def _beginning(exhibit: Exhibit, words: str) -> tuple[Row, ...]:
     return tuple(r for name, r in named(exhibit).items() if f'{name}-'.startswith(f'{words}-'))
 
 def listed(among) -> list[Exhibit]:
-    "Exhibits of chapter 43, or parts of them, as the file has them. Raises `UserError` for a row that it does not know."
+    """Exhibits of chapter 43, or parts of them, as the file has them. Raises `UserError` for a row
+    that it does not know."""
     known = {name: row for x in exhibits() for name, row in named(x).items()}
     for x in among:
-        for name in named(x): check(name in known, f'{name!r} is not in assets/exhibits.json', remedy='write that file again: `make exhibits`')
+        for name in named(x):
+            check(name in known, f'{name!r} is not in assets/exhibits.json',
+                  remedy='write that file again: `make exhibits`')
     return [x._replace(rows=tuple(known[name] for name in named(x))) for x in among]
 
 def near(name, known) -> str:

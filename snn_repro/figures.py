@@ -108,7 +108,7 @@ def finish(fig: Drawing, title: str, caption: str, runs: tuple):
     fig.suptitle(textwrap.fill(title, int(12 * fig.get_figwidth())), x=.01, ha='left', weight='bold')
     handles = {label: h for ax in fig.axes for h, label in zip(*ax.get_legend_handles_labels())}
     if handles: fig.legend(handles.values(), handles.keys(), loc='outside right center', frameon=False)
-    width = int(17 * fig.get_figwidth())                          # letters at this size are about 1/18 inch wide
+    width = int(17 * fig.get_figwidth())   # letters at this size are about 1/18 inch wide
     fig.supxlabel('\n'.join(textwrap.wrap(caption, width)), x=.01, ha='left', fontsize=7)
     fig.caption, fig.runs = caption, runs
 
@@ -127,7 +127,9 @@ def draw_line(ax, rows, of, name: str, look: dict):
     x, mean, sd = spread_of(rows, of)
     few = len(x) <= 12
     ax.plot(x, mean, color=look['color'], ls=look['dash'], marker=look['marker'], markevery=1 if few else len(x) // 8, label=name)
-    ax.fill_between(x, (mean - sd).clip(0), (mean + sd).clip(max=100), fc=(look['color'], .15), ec=(look['color'], .6), lw=.4)   # the edge shows in grey
+    # the edge shows in grey
+    ax.fill_between(x, (mean - sd).clip(0), (mean + sd).clip(max=100), fc=(look['color'], .15),
+                    ec=(look['color'], .6), lw=.4)
     if few: ax.set_xticks(x)
 
 def lines(filled, of, *, panel='dataset', line='method', says='', **frame) -> Drawing:
@@ -161,11 +163,14 @@ def anytime_figure(filled, tier: str, title: str, notes=(), panel='dataset', lin
             draw_line(ax, part, lambda row, r: exit_curve(r), name, look[name] | {'marker': ''})
             if settings(part):
                 t, mean, _ = spread_of(part, lambda row, r: by_time(r, prefix_accuracy))
-                ax.plot(t, mean, ls='', marker=look[name]['marker'], color=look[name]['color'], mfc='white', label=f'{name}, t steps for all')
+                ax.plot(t, mean, ls='', marker=look[name]['marker'], color=look[name]['color'],
+                        mfc='white', label=f'{name}, t steps for all')
                 ax.set_xticks(t)
-    return sheet(filled, panel, draw, tier=tier, title=title, notes=notes, x='mean steps of an image', y='accuracy [%]',
-                 says='Line: the network stops at the first step whose largest mean softmax reaches a threshold, which moves from left to right; mean over seeds, '
-                      'band ± one standard deviation. Open marks: the same number of steps for every image.')
+    return sheet(filled, panel, draw, tier=tier, title=title, notes=notes,
+                 x='mean steps of an image', y='accuracy [%]',
+                 says='Line: the network stops at the first step whose largest mean softmax '
+                 'reaches a threshold, which moves from left to right; mean over seeds, band ± one '
+                 'standard deviation. Open marks: the same number of steps for every image.')
 
 # %% ../nbs/42_figures.ipynb #1f6c615c
 def step_figure(filled, tier: str, title: str, notes=(), panel='dataset', line='method') -> Drawing:
@@ -214,23 +219,32 @@ def draw_energy(ax, filled, merged: bool, line: str = 'method'):
         if not settings(part): continue
         T, x, dx, y, dy, extra = np.array(energy_points(part, merged)).T
         ordinary = all(r.config['arch']['neuron']['type'] == 'ReLU' for _, records in part for r in records)
-        how = dict(color='0.4', marker='*', ls='', ms=9) if ordinary else dict(color=look[name]['color'], marker=look[name]['marker'], ls=look[name]['dash'])
+        how = dict(color='0.4', marker='*', ls='', ms=9) if ordinary else dict(
+            color=look[name]['color'], marker=look[name]['marker'], ls=look[name]['dash'])
         ax.errorbar(x, y, np.nan_to_num(dy), np.nan_to_num(dx), lw=1, elinewidth=.7, label=name, **how)
         if extra.any(): ax.hlines(y, x - extra, x, color=how['color'], lw=5, alpha=.4)
         for t, at, top in zip(T, x, y + np.nan_to_num(dy)):
-            if not ordinary: ax.annotate(f'{t:.0f}', (at, top), (0, 2), textcoords='offset points', ha='center', fontsize=6, color=how['color'])
+            if not ordinary:
+                ax.annotate(f'{t:.0f}', (at, top), (0, 2), textcoords='offset points', ha='center',
+                            fontsize=6, color=how['color'])
 
 def energy_figure(filled, tier: str, title: str, notes=(), line='method') -> Drawing:
     "Accuracy against the energy of an inference, by both rules of counting (`RULES`), a point for each method and T."
     twice = [(row._replace(labels=row.labels | {'rule': rule}), records) for rule in RULES for row, records in filled]
-    return sheet(twice, 'rule', lambda ax, rows: draw_energy(ax, rows, RULES[rows[0][0].labels['rule']], line), tier=tier, title=title, notes=notes,
-                 x='energy of an inference [µJ]', y='accuracy [%]',
-                 says='Arithmetic alone: 4.6 pJ a multiply-accumulate, 0.9 pJ an accumulate (Horowitz, ISSCC 2014; 45 nm, 32-bit floating point). Number: T. Cross: ± one standard deviation over seeds. '
-                      "Thick bar: what RepAct's classifier takes for its products. Star: ordinary network, one step.")
+    return sheet(twice, 'rule',
+                 lambda ax, rows: draw_energy(ax, rows, RULES[rows[0][0].labels['rule']], line),
+                 tier=tier, title=title, notes=notes,
+                 x='energy of an inference [µJ]', y='accuracy [%]', says='Arithmetic alone: 4.6 pJ '
+                 'a multiply-accumulate, 0.9 pJ an accumulate (Horowitz, ISSCC 2014; 45 nm, 32-bit '
+                 'floating point). Number: T. Cross: ± one standard deviation over seeds. '
+                 "Thick bar: what RepAct's classifier takes for its products. Star: ordinary "
+                 "network, one step.")
 
 # %% ../nbs/42_figures.ipynb #cb2df443
-def category_figure(filled, tier: str, title: str, notes=(), panel='dataset', line='method', step: int | None = 0, classes=()) -> Drawing:
-    "Accuracy per category at one `step` (from 0; None: all together) as bars side by side (TKS, figure 6). `classes`: printed names."
+def category_figure(filled, tier: str, title: str, notes=(), panel='dataset', line='method',
+                    step: int | None = 0, classes=()) -> Drawing:
+    """Accuracy per category at one `step` (from 0; None: all together) as bars side by side (TKS,
+    figure 6). `classes`: printed names."""
     look = looks(filled, line)
     def draw(ax, rows):
         for i, (name, part) in enumerate(group(rows, line).items()):
@@ -252,8 +266,9 @@ def embed(features, seed: int = 0) -> np.ndarray:
     check(len(features) > 3, f'{len(features)} points are too few for a map', 'embed', 'take at least four')
     from sklearn.manifold import TSNE                                # here, since these imports take seconds and only this needs them
     from threadpoolctl import threadpool_limits
-    with threadpool_limits(1):                                       # on few busy cores its threads wait for each other
-        return TSNE(init='pca', random_state=seed, perplexity=min(30, (len(features) - 1) / 3)).fit_transform(np.asarray(features, 'float32'))
+    with threadpool_limits(1):   # on few busy cores its threads wait for each other
+        return (TSNE(init='pca', random_state=seed, perplexity=min(30, (len(features) - 1) / 3))
+                .fit_transform(np.asarray(features, 'float32')))
 
 def featured(record) -> np.ndarray:
     "Labels of the test images whose features the record keeps."
@@ -265,7 +280,8 @@ def sample(record, points: int, classes: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(of_few)[:points]
 
 # %% ../nbs/42_figures.ipynb #5aa90c2c
-def feature_figure(filled, tier: str, title: str, notes=(), panel=('dataset', 'method'), points: int = 300, classes: int = 10) -> Drawing:
+def feature_figure(filled, tier: str, title: str, notes=(), panel=('dataset', 'method'),
+                   points: int = 300, classes: int = 10) -> Drawing:
     "t-SNE maps of the time-averaged penultimate features, one panel a row: the smallest seed that kept them (TKS, figure 5)."
     first = [(row, sorted(records, key=lambda r: (r.features is None, r.config['seed']))[:1]) for row, records in filled]
     def draw(ax, rows):

@@ -16,17 +16,21 @@ from .spec import check
 
 # %% ../nbs/40_stats.ipynb #31dd5812
 class Paired(NamedTuple):
-    "A paired difference: its mean, the interval's ends (NaN for a single pair), in how many of the n pairs the first was larger."
+    """A paired difference: its mean, the interval's ends (NaN for a single pair), in how many of
+    the n pairs the first was larger."""
     mean: float; low: float; high: float; wins: int; n: int
 
 def paired(a, b, confidence: float = .95) -> Paired:
     """Student's interval of the mean of `a - b`, two sequences whose i-th values belong together.
     Raises `UserError` if their lengths differ or are zero."""
     d = np.asarray(a, float) - np.asarray(b, float) if len(a) == len(b) else np.empty(0)
-    check(len(d), f'{len(a)} and {len(b)} values do not pair', 'paired', 'pass as many of one as of the other, at least one')
+    check(len(d), f'{len(a)} and {len(b)} values do not pair', 'paired',
+          'pass as many of one as of the other, at least one')
     from scipy.stats import t   # nearly a second, which most commands do without
-    half = np.nan if len(d) == 1 else t.ppf((1 + confidence) / 2, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
-    return Paired(float(d.mean()), float(d.mean() - half), float(d.mean() + half), int((d > 0).sum()), len(d))
+    half = (np.nan if len(d) == 1
+            else t.ppf((1 + confidence) / 2, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d)))
+    return Paired(float(d.mean()), float(d.mean() - half), float(d.mean() + half),
+                  int((d > 0).sum()), len(d))
 
 def mean_sd(values) -> tuple:
     "Mean and sample standard deviation (n - 1 in the denominator; NaN for a single value)."
@@ -35,9 +39,11 @@ def mean_sd(values) -> tuple:
 
 # %% ../nbs/40_stats.ipynb #1009a3e9
 def by_seed(records, measure) -> dict:
-    "`{seed: measure(record)}`, smallest seed first. `UserError` if two records share a seed, since they would not be independent."
+    """`{seed: measure(record)}`, smallest seed first. `UserError` if two records share a seed,
+    since they would not be independent."""
     seeds = [r.config['seed'] for r in records]
-    check(len(set(seeds)) == len(seeds), f'a seed occurs twice in {sorted(seeds)}', 'by_seed', 'pass the runs of one setting')
+    check(len(set(seeds)) == len(seeds), f'a seed occurs twice in {sorted(seeds)}', 'by_seed',
+          'pass the runs of one setting')
     return {s: float(measure(r)) for s, r in sorted(zip(seeds, records), key=lambda pair: pair[0])}
 
 def paired_runs(a, b, measure, confidence: float = .95) -> Paired | None:
@@ -47,23 +53,28 @@ def paired_runs(a, b, measure, confidence: float = .95) -> Paired | None:
     return paired([x[s] for s in both], [y[s] for s in both], confidence) if both else None
 
 # %% ../nbs/40_stats.ipynb #249e9ccb
-SHOWS, AGAINST, OPPOSITE, OPEN = 'shows', 'goes against the paper', 'the opposite shows', 'cannot be told'
+SHOWS, AGAINST, OPPOSITE, OPEN = ('shows', 'goes against the paper', 'the opposite shows',
+                                  'cannot be told')
 
 def verdict(found: Paired | None, claim: str = 'more', ours: bool = False) -> str:
-    """Whether the difference `found = a - b` bears out the claim, the paper's or `ours`, that a is 'more' (or 'less') than b.
-    Raises `UserError` for another claim."""
-    check(claim in ('more', 'less'), f'unknown claim {claim!r}', 'verdict', "choose 'more' or 'less'")
+    """Whether the difference `found = a - b` bears out the claim, the paper's or `ours`, that a is
+    'more' (or 'less') than b. Raises `UserError` for another claim."""
+    check(claim in ('more', 'less'), f'unknown claim {claim!r}', 'verdict',
+          "choose 'more' or 'less'")
     if found is None: return f'{OPEN}: no runs'
-    if found.low > 0 or found.high < 0: return SHOWS if (found.low > 0) == (claim == 'more') else OPPOSITE if ours else AGAINST
+    if found.low > 0 or found.high < 0:
+        return SHOWS if (found.low > 0) == (claim == 'more') else OPPOSITE if ours else AGAINST
     return f'{OPEN} at {found.n} seed' + 's' * (found.n != 1)
 
 # %% ../nbs/40_stats.ipynb #00818ead
-def compare(pairs: dict, measure, claim: str = 'more', ours: bool = False, digits: int = 2) -> pd.DataFrame:
-    """One line for each `{(what, rows): (records a, records b)}`: the paired difference of `measure`, its 95 % interval,
-    how many seeds have the claimed sign, and the `verdict`."""
+def compare(pairs: dict, measure, claim: str = 'more', ours: bool = False,
+            digits: int = 2) -> pd.DataFrame:
+    """One line for each `{(what, rows): (records a, records b)}`: the paired difference of
+    `measure`, its 95 % interval, how many seeds have the claimed sign, and the `verdict`."""
     lines, d = [], f'+.{digits}f'
     for (what, rows), (a, b) in pairs.items():
-        found, agree = paired_runs(a, b, measure), paired_runs(*((a, b) if claim == 'more' else (b, a)), measure)
+        found, agree = (paired_runs(a, b, measure),
+                        paired_runs(*((a, b) if claim == 'more' else (b, a)), measure))
         interval = f'{found.low:{d}} to {found.high:{d}}' if found and found.n > 1 else '–'
         said = [f'{found.mean:{d}}', interval, f'{agree.wins} of {found.n}'] if found else ['–'] * 3
         lines.append([what, rows, *said, verdict(found, claim, ours)])
@@ -71,40 +82,49 @@ def compare(pairs: dict, measure, claim: str = 'more', ours: bool = False, digit
     return pd.DataFrame(lines, columns=heads).set_index(heads[:2])
 
 def tally(compared: pd.DataFrame) -> str:
-    "The verdicts of `compare` in words: the verdict itself if there is one line, counts if there are several."
+    """The verdicts of `compare` in words: the verdict itself if there is one line, counts if there
+    are several."""
     said = compared['verdict'].tolist()
     if len(said) < 2: return said[0] if said else f'{OPEN}: no runs'
     counts = {v: sum(s.startswith(v) for s in said) for v in (SHOWS, AGAINST, OPPOSITE, OPEN)}
     return ', '.join(f'{v} in {n} of {len(said)}' for v, n in counts.items() if n)
 
 # %% ../nbs/40_stats.ipynb #3d00feb4
-REPRODUCED, CONTRADICTED, NOT_REPRODUCED, TOO_LITTLE = VERDICTS = 'reproduced', 'contradicted', 'not reproduced', 'too little data'
+REPRODUCED, CONTRADICTED, NOT_REPRODUCED, TOO_LITTLE = VERDICTS = (
+    'reproduced', 'contradicted', 'not reproduced', 'too little data')
 
 class Judged(NamedTuple):
-    """A comparison under the rule: mean difference (positive: the claimed side), ends of its corrected interval, ends of the bootstrap's at that
-    level, p of the paired t-test, share of seeds on the claimed side (ties count half), power for `gap`, number of seeds, the `level` used, and the verdict."""
-    mean: float; low: float; high: float; boot_low: float; boot_high: float; p: float; above: float; power: float; n: int; level: float; verdict: str
+    """A comparison under the rule: mean difference (positive: the claimed side), ends of its
+    corrected interval, ends of the bootstrap's at that level, p of the paired t-test, share of
+    seeds on the claimed side (ties count half), power for `gap`, number of seeds, the `level` used,
+    and the verdict."""
+    mean: float; low: float; high: float; boot_low: float; boot_high: float; p: float; above: float
+    power: float; n: int; level: float; verdict: str
 
 def p_value(d) -> float:
-    "Two-sided p of the paired t-test for differences `d`; 1 if all are zero, 0 if all are one other number, NaN for fewer than two."
+    """Two-sided p of the paired t-test for differences `d`; 1 if all are zero, 0 if all are one
+    other number, NaN for fewer than two."""
     if len(d) < 2: return float('nan')
     if np.ptp(d) == 0: return float(d[0] == 0)
     from scipy.stats import ttest_1samp
     return float(ttest_1samp(d, 0).pvalue)
 
 def holm_levels(p, error: float = .05) -> np.ndarray:
-    """The error level of each comparison's interval after Holm's step-down for the p-values `p [..., m]`; those without one (NaN) do
-    not count, and have the level `error`."""
+    """The error level of each comparison's interval after Holm's step-down for the p-values
+    `p [..., m]`; those without one (NaN) do not count, and have the level `error`."""
     p = np.asarray(p, float)
     order, m = np.argsort(p, -1, kind='stable'), (~np.isnan(p)).sum(-1, keepdims=True)
     rank = np.broadcast_to(np.arange(p.shape[-1]), p.shape)
-    rejected = np.logical_and.accumulate(np.take_along_axis(p, order, -1) < error/np.maximum(m - rank, 1), axis=-1).sum(-1, keepdims=True)
+    rejected = (
+        np.logical_and.accumulate(np.take_along_axis(p, order, -1) < error/np.maximum(m - rank, 1),
+                                  axis=-1).sum(-1, keepdims=True))
     levels = np.full(p.shape, error)
     np.put_along_axis(levels, order, error/np.maximum(m - np.minimum(rank, rejected), 1), -1)
     return np.where(np.isnan(p), error, levels)
 
 def power(gap: float, sd: float, n: int, level: float) -> float:
-    "The chance that a two-sided paired t-test of `n` seeds at `level` shows a true difference `gap`, if the differences spread by `sd`."
+    """The chance that a two-sided paired t-test of `n` seeds at `level` shows a true difference
+    `gap`, if the differences spread by `sd`."""
     from scipy.stats import f, ncf   # the square of Student's t is an F
     if n < 2: return float('nan')
     if sd == 0: return 1.
@@ -112,15 +132,16 @@ def power(gap: float, sd: float, n: int, level: float) -> float:
 
 # %% ../nbs/40_stats.ipynb #a725f6b6
 def rule(low: float, high: float, gap: float) -> str:
-    "The verdict for a corrected interval from `low` to `high`, where the paper's gap is `gap`; an interval that is not known decides nothing."
+    """The verdict for a corrected interval from `low` to `high`, where the paper's gap is `gap`; an
+    interval that is not known decides nothing."""
     if low > 0: return REPRODUCED
     if high < 0: return CONTRADICTED
     return NOT_REPRODUCED if (high - low)/2 <= gap else TOO_LITTLE
 
 def judge_at(d, gap: float, level: float) -> Judged:
     """One comparison under the rule, at an error `level` that was corrected before. `d`: the paired
-    differences, positive on the claimed side. The bootstrap resamples seeds 9,999 times (SciPy's BCa,
-    a generator of its own for each comparison, seeded with 0)."""
+    differences, positive on the claimed side. The bootstrap resamples seeds 9,999 times (SciPy's
+    BCa, a generator of its own for each comparison, seeded with 0)."""
     from scipy.stats import bootstrap, ttest_1samp
     d = np.asarray(d, float)
     n, mean, constant = len(d), float(d.mean()), len(d) < 2 or np.ptp(d) == 0
@@ -131,12 +152,13 @@ def judge_at(d, gap: float, level: float) -> Judged:
                                         rng=np.random.default_rng(0)).confidence_interval
     above = float(((d > 0) + (d == 0)/2).mean())
     chance = power(gap, 0. if constant else d.std(ddof=1), n, level)
-    return Judged(mean, float(low), float(high), float(boot_low), float(boot_high), p_value(d), above,
-                  chance, n, float(level), rule(low, high, gap))
+    return Judged(mean, float(low), float(high), float(boot_low), float(boot_high), p_value(d),
+                  above, chance, n, float(level), rule(low, high, gap))
 
 def judge(differences, gaps) -> list[Judged]:
     """The comparisons of one claim under the rule, corrected together by Holm's step-down: for each
-    the paired `differences` (a sequence over seeds, positive: the claimed side) and the paper's gap."""
+    the paired `differences` (a sequence over seeds, positive: the claimed side) and the paper's
+    gap."""
     levels = holm_levels([p_value(np.asarray(d, float)) for d in differences])
     return [judge_at(*one) for one in zip(differences, gaps, levels)]
 
@@ -145,24 +167,29 @@ FIRM = .9   # a word that a smaller share of the redraws repeats is borderline
 BORDERLINE = ' †'
 
 def words_of(differences, gaps) -> np.ndarray:
-    """The verdicts `[…, m]` alone of `m` comparisons of one claim: `differences` a list of arrays `[…, seeds]`, and the
-    paper's `gaps`. As `judge` gives them, for many sets of seeds at once."""
+    """The verdicts `[…, m]` alone of `m` comparisons of one claim: `differences` a list of arrays
+    `[…, seeds]`, and the paper's `gaps`. As `judge` gives them, for many sets of seeds at once."""
     from scipy.stats import t
     ds = [np.asarray(d, float) for d in differences]
     n = np.array([d.shape[-1] for d in ds])
-    mean, flat = (np.stack([of(d, axis=-1) for d in ds], -1) for of in (np.mean, lambda d, axis: np.ptp(d, axis) == 0))
+    mean, flat = (np.stack([of(d, axis=-1) for d in ds], -1)
+                  for of in (np.mean, lambda d, axis: np.ptp(d, axis) == 0))
     sd = np.stack([d.std(-1, ddof=d.shape[-1] > 1) for d in ds], -1)*~flat
     error, free = sd/np.sqrt(n), np.maximum(n - 1, 1)
-    with np.errstate(divide='ignore', invalid='ignore'): p = np.where(flat, mean == 0, 2*t.sf(abs(mean)/error, free))
+    with np.errstate(divide='ignore', invalid='ignore'):
+        p = np.where(flat, mean == 0, 2*t.sf(abs(mean)/error, free))
     levels = holm_levels(np.where(n < 2, np.nan, p))
     width = t.isf(levels/2, free)*error
-    found = np.select([mean - width > 0, mean + width < 0, width <= gaps], np.array(VERDICTS[:3], object), TOO_LITTLE)
+    found = np.select([mean - width > 0, mean + width < 0, width <= gaps],
+                      np.array(VERDICTS[:3], object), TOO_LITTLE)
     return np.where(n < 2, TOO_LITTLE, found)
 
 def redrawn(differences, gaps, draws: int = 999) -> np.ndarray:
-    """The verdicts `[draws, m]` of the comparisons of one claim in redraws of their seeds with replacement. `differences`
-    (sequences over seeds) and `gaps` as in `judge`; those with as many seeds share their redraws."""
-    drawn = {n: np.random.default_rng(0).integers(n, size=(draws, n)) for n in set(map(len, differences))}
+    """The verdicts `[draws, m]` of the comparisons of one claim in redraws of their seeds with
+    replacement. `differences` (sequences over seeds) and `gaps` as in `judge`; those with as many
+    seeds share their redraws."""
+    drawn = {n: np.random.default_rng(0).integers(n, size=(draws, n))
+             for n in set(map(len, differences))}
     return words_of([np.asarray(d, float)[drawn[len(d)]] for d in differences], gaps)
 
 def repeated(said, redraws) -> float:
@@ -171,22 +198,26 @@ def repeated(said, redraws) -> float:
 
 # %% ../nbs/40_stats.ipynb #cbe7ac4e
 def equivalence(d, margin: float, error: float = .05) -> Judged:
-    """Whether the mean of the paired differences `d` lies within ± `margin`: two one-sided t-tests at
-    `error` each. *reproduced*: the interval at 1 - 2·error lies inside, *contradicted*: outside, else
-    *too little data*. `p` is the larger of the two; the power is that for a true difference of 0."""
+    """Whether the mean of the paired differences `d` lies within ± `margin`: two one-sided t-tests
+    at `error` each. *reproduced*: the interval at 1 - 2·error lies inside, *contradicted*: outside,
+    else *too little data*. `p` is the larger of the two; the power is that for a true difference of
+    0."""
     from scipy.stats import ttest_1samp
     check(margin > 0, f'margin is {margin}', 'equivalence', 'choose more than 0')
     one = judge_at(d, margin, 2*error)
-    tests = [ttest_1samp(d, end, alternative=side).pvalue for end, side in ((-margin, 'greater'), (margin, 'less'))]
-    inside, outside = -margin < one.low and one.high < margin, one.low >= margin or one.high <= -margin
+    tests = [ttest_1samp(d, end, alternative=side).pvalue
+             for end, side in ((-margin, 'greater'), (margin, 'less'))]
+    inside, outside = (-margin < one.low and one.high < margin,
+                       one.low >= margin or one.high <= -margin)
     word = REPRODUCED if inside else CONTRADICTED if outside else TOO_LITTLE
     sd = float(np.std(d, ddof=1))
-    return one._replace(p=float(max(tests)), power=equivalence_power(margin, sd, len(d), error), verdict=word)
+    return one._replace(p=float(max(tests)), power=equivalence_power(margin, sd, len(d), error),
+                        verdict=word)
 
 def equivalence_power(margin: float, sd: float, n: int, error: float = .05) -> float:
-    """The chance that two one-sided tests of `n` seeds show equivalence within `margin` where there is
-    no difference: the mean must lie inside the margin by t·s/√n, averaged over the spreads s that n
-    seeds may show if the true one is `sd`."""
+    """The chance that two one-sided tests of `n` seeds show equivalence within `margin` where there
+    is no difference: the mean must lie inside the margin by t·s/√n, averaged over the spreads s
+    that n seeds may show if the true one is `sd`."""
     from scipy.stats import chi2, norm, t
     if sd == 0: return 1.
     quantiles = (np.arange(400) + .5)/400
@@ -196,12 +227,13 @@ def equivalence_power(margin: float, sd: float, n: int, error: float = .05) -> f
 
 # %% ../nbs/40_stats.ipynb #7871dde8
 def two_way(d, error: float = .05) -> Paired:
-    """The mean of `d [S, N]` (seeds by images, values −1, 0, 1) and its interval for other seeds *and*
-    other images: mean squares of a two-way table, Satterthwaite's degrees of freedom. `wins`: seeds
-    with a positive mean. Raises `UserError` for fewer than two seeds or images."""
+    """The mean of `d [S, N]` (seeds by images, values −1, 0, 1) and its interval for other seeds
+    *and* other images: mean squares of a two-way table, Satterthwaite's degrees of freedom. `wins`:
+    seeds with a positive mean. Raises `UserError` for fewer than two seeds or images."""
     from scipy.stats import t
     d = np.asarray(d, float)
-    check(d.ndim == 2 and min(d.shape) > 1, f'shape {d.shape}', 'two_way', 'give [seeds, images], two or more of each')
+    check(d.ndim == 2 and min(d.shape) > 1, f'shape {d.shape}', 'two_way',
+          'give [seeds, images], two or more of each')
     (S, N), mean = d.shape, d.mean()
     seed, image = d.mean(1) - mean, d.mean(0) - mean
     rest = d - mean - seed[:, None] - image
@@ -211,4 +243,5 @@ def two_way(d, error: float = .05) -> Paired:
     spread = max(ms[0] + ms[1] - ms[2], ms[0], ms[1])   # never below what one of them alone tells
     df = spread**2/sum(m**2/f for m, f in zip(ms, free)) if spread else 1.
     half = t.ppf(1 - error/2, df)*np.sqrt(spread/(S*N))
-    return Paired(float(mean), float(mean - half), float(mean + half), int((d.mean(1) > 0).sum()), S)
+    return Paired(float(mean), float(mean - half), float(mean + half),
+                  int((d.mean(1) > 0).sum()), S)

@@ -20,8 +20,9 @@ from .stats import BORDERLINE, by_seed, holm_levels, mean_sd, p_value, paired, p
 
 # %% ../nbs/41_tables.ipynb #7baf6451
 class Row(NamedTuple):
-    """A line of a paper's table: printed `labels` (name → text), the `paper`'s numbers (measure → per cent, or AURC times 1000;
-    None if unknown), the `experiment` that would reproduce it (None if we have none) and a `note` about the source."""
+    """A line of a paper's table: printed `labels` (name → text), the `paper`'s numbers (measure →
+    per cent, or AURC times 1000; None if unknown), the `experiment` that would reproduce it (None
+    if we have none) and a `note` about the source."""
     labels: dict
     paper: dict
     experiment: object = None
@@ -29,8 +30,8 @@ class Row(NamedTuple):
 
 # %% ../nbs/41_tables.ipynb #c3c45217
 class Measure(NamedTuple):
-    """A printed number: column `title`, the function `of` a record, the `factor` to the paper's unit, the `digits` after the point, and whether
-    `more` is better."""
+    """A printed number: column `title`, the function `of` a record, the `factor` to the paper's
+    unit, the `digits` after the point, and whether `more` is better."""
     title: str
     of: Callable
     factor: float = 100
@@ -47,7 +48,8 @@ MEASURES = dict(
                  lambda r: accuracy(r.outcomes) - prefix_accuracy(r.outcomes)[0], more=False),
     best=Measure('top-1 %, best test epoch', lambda r: r.history['test'].max()),
     aurc=Measure('AURC × 1000 by max logit', lambda r: aurc(r.outcomes), 1000, more=False),
-    aurc_softmax=Measure('AURC × 1000 by max softmax', lambda r: aurc(r.outcomes, 'max_softmax'), 1000, more=False),
+    aurc_softmax=Measure('AURC × 1000 by max softmax', lambda r: aurc(r.outcomes, 'max_softmax'),
+                         1000, more=False),
     e_aurc=Measure('E-AURC × 1000 by max logit', lambda r: e_aurc(r.outcomes), 1000, more=False),
     e_aurc_softmax=Measure('E-AURC × 1000 by max softmax',
                            lambda r: e_aurc(r.outcomes, 'max_softmax'), 1000, more=False),
@@ -57,8 +59,10 @@ MEASURES = dict(
 DASH, NOT_KNOWN, NOT_RUN = '–', 'not known', 'not run'
 
 def paper_number(value, measure) -> str:
-    "The paper's number as text: 'not known' for None; text, such as a dash where there is none, stays."
-    return value if isinstance(value, str) else NOT_KNOWN if value is None else f'{value:.{measure.digits}f}'
+    """The paper's number as text: 'not known' for None; text, such as a dash where there is none,
+    stays."""
+    return (value if isinstance(value, str) else NOT_KNOWN if value is None
+            else f'{value:.{measure.digits}f}')
 
 def our_number(records, measure) -> str:
     "'mean ± sd' over the records, the plain value of a single one, 'not run' without any."
@@ -67,7 +71,8 @@ def our_number(records, measure) -> str:
     return f'{mean:.{measure.digits}f}' + ('' if np.isnan(sd) else f' ± {sd:.{measure.digits}f}')
 
 def gain(records, base, measure) -> str:
-    "Paired difference to the records `base` with its 95 % interval; the number of pairs where it is not that of the records."
+    """Paired difference to the records `base` with its 95 % interval; the number of pairs where it
+    is not that of the records."""
     found = paired_runs(records, base, measure)
     if found is None: return DASH
     d = f'+.{measure.digits}f'
@@ -78,11 +83,13 @@ def gain(records, base, measure) -> str:
 def setting(records) -> str:
     "The setting that the records share."
     names = dict.fromkeys(r.setting for r in records)
-    check(len(names) < 2, 'a row has runs of several settings: ' + ', '.join(names), 'tables', 'fill it with the seeds of one setting')
+    check(len(names) < 2, 'a row has runs of several settings: ' + ', '.join(names), 'tables',
+          'fill it with the seeds of one setting')
     return next(iter(names), DASH)
 
 def shared(filled) -> list[str]:
-    "For each row '' or 'same runs as …', naming the labels in which it differs from the first row with these runs."
+    """For each row '' or 'same runs as …', naming the labels in which it differs from the first row
+    with these runs."""
     first, said = {}, []
     for row, records in filled:
         twin = first.setdefault(setting(records), row) if records else row
@@ -92,7 +99,8 @@ def shared(filled) -> list[str]:
 
 # %% ../nbs/41_tables.ipynb #18731b58
 def reference(filled, row, versus: dict, within=()):
-    "The filled row whose labels contain `versus` and equal `row`'s in `within`; None if there is none."
+    """The filled row whose labels contain `versus` and equal `row`'s in `within`; None if there is
+    none."""
     wanted = versus | {k: row.labels[k] for k in within}
     return next((f for f in filled if wanted.items() <= f[0].labels.items()), None)
 
@@ -102,26 +110,31 @@ def wording(labels: dict) -> str:
     return ', '.join(f'{k} = {v}' if v.isdigit() else v for k, v in labels.items())
 
 def pairs(filled, sides, within=()) -> dict:
-    """`{('a − b', rows): (records of a, records of b)}` for each `(a, b)` of `sides`, two sets of labels, and each value of the labels
-    `within`. Values with the same runs on both sides make one pair, those without runs none."""
+    """`{('a − b', rows): (records of a, records of b)}` for each `(a, b)` of `sides`, two sets of
+    labels, and each value of the labels `within`. Values with the same runs on both sides make one
+    pair, those without runs none."""
     found = {}
     for (a, b), (row, records) in product(sides, filled):
         other = reference(filled, row, b, within) if a.items() <= row.labels.items() else None
         if not (records and other and other[1]): continue
         what = f'{wording(a)} − {wording(b)}'
-        names, *_ = found.setdefault((what, setting(records), setting(other[1])), ({}, records, other[1]))
+        names, *_ = found.setdefault((what, setting(records), setting(other[1])),
+                                     ({}, records, other[1]))
         names[wording({k: row.labels[k] for k in within})] = None
     return {(what, '; '.join(names)): (x, y) for (what, *_), (names, x, y) in found.items()}
 
 # %% ../nbs/41_tables.ipynb #0a9532f2
 def best(filled, where=lambda row: True, measure: str = 'top1') -> Row:
-    "The row with the paper's largest `measure` among those `where` the condition holds and the number is known."
-    return max((row for row, _ in filled if row.paper.get(measure) is not None and where(row)), key=lambda row: row.paper[measure])
+    """The row with the paper's largest `measure` among those `where` the condition holds and the
+    number is known."""
+    return max((row for row, _ in filled if row.paper.get(measure) is not None and where(row)),
+               key=lambda row: row.paper[measure])
 
 # %% ../nbs/41_tables.ipynb #cb085f7f
 def beyond_noise(ours: dict, others: list[dict], more: bool = True) -> bool:
-    """Whether the values `ours` (seed → value) are better than each of the `others` over their common seeds: every paired 95 % interval,
-    corrected by Holm's rule, leaves out zero. False without others, or where one has fewer than two common seeds."""
+    """Whether the values `ours` (seed → value) are better than each of the `others` over their
+    common seeds: every paired 95 % interval, corrected by Holm's rule, leaves out zero. False
+    without others, or where one has fewer than two common seeds."""
     ds = [(1 if more else -1)*np.array([ours[s] - o[s] for s in ours if s in o]) for o in others]
     if not ds or min(map(len, ds)) < 2 or min(d.mean() for d in ds) <= 0: return False
     levels = holm_levels([p_value(d) for d in ds])
@@ -129,35 +142,44 @@ def beyond_noise(ours: dict, others: list[dict], more: bool = True) -> bool:
 
 # %% ../nbs/41_tables.ipynb #98271187
 def leaders(filled, measure: Measure, within=()) -> list[bool]:
-    """For each filled row whether it is the best of its group beyond the noise; the group is the rows with equal labels `within`.
-    False where another row of the group has the same runs; rows without runs do not count."""
+    """For each filled row whether it is the best of its group beyond the noise; the group is the
+    rows with equal labels `within`. False where another row of the group has the same runs; rows
+    without runs do not count."""
     values = [by_seed(records, measure) for _, records in filled]
     def leads(row, records, ours):
-        others = {setting(r): v for (other, r), v in zip(filled, values)
-                  if r and other is not row and all(other.labels[k] == row.labels[k] for k in within)}
+        others = {setting(r): v for (other, r), v in zip(filled, values) if r and other is not row
+                  and all(other.labels[k] == row.labels[k] for k in within)}
         return bool(records) and beyond_noise(ours, list(others.values()), measure.more)
     return [leads(*f, v) for f, v in zip(filled, values)]
 
 # %% ../nbs/41_tables.ipynb #db272d67
-MARK, LEGEND = ' *', '* best of its group beyond the noise: each paired 95 % interval, Holm-corrected, leaves out zero'
+MARK, LEGEND = (' *', '* best of its group beyond the noise: each paired 95 % interval, '
+                'Holm-corrected, leaves out zero')
 
 def marked(df: pd.DataFrame) -> bool:
     "Whether a cell has the mark."
     return bool(df.map(lambda c: str(c).endswith(MARK)).any(axis=None))
 
-LEGENDS = {MARK: LEGEND, BORDERLINE: '† borderline: fewer than nine in ten redraws of the seeds give the same word'}
+LEGENDS = {MARK: LEGEND, BORDERLINE: '† borderline: fewer than nine in ten redraws of the seeds '
+           'give the same word'}
 
 def legends(df: pd.DataFrame) -> list[str]:
     "What the marks at the ends of a table's cells mean."
-    return [said for mark, said in LEGENDS.items() if df.map(lambda c: str(c).endswith(mark)).any(axis=None)]
+    return [said for mark, said in LEGENDS.items()
+            if df.map(lambda c: str(c).endswith(mark)).any(axis=None)]
 
-def table(filled, measures: dict[str, Measure], versus: dict | None = None, within=()) -> pd.DataFrame:
-    """One line per filled row `(Row, [Record])`; the index holds the rows' labels, all cells are text.
+def table(filled, measures: dict[str, Measure], versus: dict | None = None,
+          within=()) -> pd.DataFrame:
+    """One line per filled row `(Row, [Record])`; the index holds the rows' labels, all cells are
+    text.
 
-    For each measure: the paper's number (if any row's `paper` has that key), ours as 'mean ± sd' with the mark of `leaders`, and with `versus` the
-    paired difference to the row `reference(filled, row, versus, within)`. Then the number of seeds, the run's setting, and notes.
+    For each measure: the paper's number (if any row's `paper` has that key), ours as 'mean ± sd'
+    with the mark of `leaders`, and with `versus` the paired difference to the row
+    `reference(filled, row, versus, within)`. Then the number of seeds, the run's setting, and
+    notes.
     """
-    check(filled and len({tuple(row.labels) for row, _ in filled}) == 1, 'rows need the same labels in the same order', 'table')
+    check(filled and len({tuple(row.labels) for row, _ in filled}) == 1,
+          'rows need the same labels in the same order', 'table')
     known = {k for row, _ in filled for k in row.paper}
     leads, lines = {name: leaders(filled, m, within) for name, m in measures.items()}, []
     for i, ((row, records), twin) in enumerate(zip(filled, shared(filled))):
@@ -168,7 +190,8 @@ def table(filled, measures: dict[str, Measure], versus: dict | None = None, with
             if versus:
                 _, others = base or (None, [])
                 is_base = base is not None and base[0] is row
-                line[f'{m.title}, ours minus {" ".join(versus.values())}'] = 'reference' if is_base else gain(records, others, m)
+                line[f'{m.title}, ours minus {" ".join(versus.values())}'] = (
+                    'reference' if is_base else gain(records, others, m))
         notes = '; '.join(filter(None, (row.note, twin)))
         lines.append(line | dict(seeds=str(len(records)), run=setting(records), note=notes))
     df = pd.DataFrame(lines).set_index(list(filled[0][0].labels))
@@ -176,8 +199,10 @@ def table(filled, measures: dict[str, Measure], versus: dict | None = None, with
 
 # %% ../nbs/41_tables.ipynb #901deb1e
 def spread(df: pd.DataFrame, label: str) -> pd.DataFrame:
-    "The values of one index level as blocks of columns 'label = value', without columns that hold only dashes or nothing."
-    check(label in df.index.names and df.index.nlevels > 1, f'no label {label!r} to spread', 'spread', f'labels: {list(df.index.names)}')
+    """The values of one index level as blocks of columns 'label = value', without columns that hold
+    only dashes or nothing."""
+    check(label in df.index.names and df.index.nlevels > 1, f'no label {label!r} to spread',
+          'spread', f'labels: {list(df.index.names)}')
     order = df.index.droplevel(label).unique()
     parts = {f'{label} = {v}': df.xs(v, level=label) for v in df.index.unique(label)}
     said = {k: p.loc[:, ~p.isin(['', DASH]).all()] for k, p in parts.items()}
@@ -197,7 +222,8 @@ def _print(columns) -> str:
     widths, out = [_width(c) for c in columns], []
     for i, cells in enumerate(zip(*columns)):
         for n in range(max(map(len, cells))):
-            out.append('  '.join((c[n] if n < len(c) else '').ljust(w) for c, w in zip(cells, widths)).rstrip())
+            out.append('  '.join((c[n] if n < len(c) else '').ljust(w)
+                                 for c, w in zip(cells, widths)).rstrip())
         if i == 0: out.append('  '.join('-' * w for w in widths))
     return '\n'.join(out)
 
@@ -212,16 +238,22 @@ def _blocks(labels, columns, width: int) -> list:
     return blocks
 
 def to_text(df: pd.DataFrame, width: int = 80) -> str:
-    "A table of `table` or `spread` as plain text, no line longer than `width` (40 or more), with the legends of its marks below."
+    """A table of `table` or `spread` as plain text, no line longer than `width` (40 or more), with
+    the legends of its marks below."""
     check(width >= 40, f'{width} columns are too few', 'to_text', 'take 40 or more')
     keys = df.index.to_frame(index=False).astype(str)
-    fresh = (keys != keys.shift()).T.cummax().T           # blank a label if it and all before it are those of the line above
-    n, longest = keys.shape[1], [max(len(w) for c in (k, *keys[k]) for w in c.split()) for k in keys]
-    spare = width * 3 // 5 - sum(longest) - 2 * n                       # whole words, if the labels leave room for numbers
+    # blank a label if it and all before it are those of the line above
+    fresh = (keys != keys.shift()).T.cummax().T
+    n, longest = (keys.shape[1],
+                  [max(len(w) for c in (k, *keys[k]) for w in c.split()) for k in keys])
+    # whole words, if the labels leave room for numbers
+    spare = width * 3 // 5 - sum(longest) - 2 * n
     limits = [w + spare // n for w in longest] if spare >= 0 else [max(6, width // 2 // n - 2)] * n
-    labels = [_column(k, keys[k].where(fresh[k], '').tolist(), limit) for k, limit in zip(keys, limits)]
+    labels = [_column(k, keys[k].where(fresh[k], '').tolist(), limit)
+              for k, limit in zip(keys, limits)]
     room = width - sum(_width(c) + 2 for c in labels)
-    parts, out = {'': df} if df.columns.nlevels == 1 else {k: df[k] for k in df.columns.unique(0)}, []
+    parts, out = ({'': df} if df.columns.nlevels == 1 else {k: df[k] for k in df.columns.unique(0)},
+                  [])
     for title, part in parts.items():
         blocks = _blocks(labels, [_column(k, part[k].tolist(), room) for k in part], width)
         out.append((f'{title}\n' if title else '') + '\n\n'.join(map(_print, blocks)))
