@@ -40,20 +40,24 @@ def neurons(id: str, shape: tuple[int, ...], how: How, p: LIF = TKS_LIF) -> list
     "Race of the LIF layers on current of `shape` [T,...]."
     g = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(shape, generator=g).to(how.device) for _ in range(2))
-    other, turned = torch.empty_like(x), [t.transpose(0, 1).contiguous() for t in (x, grad)] if how.peers and 'sinabs' in installed() else ()
+    other, turned = (torch.empty_like(x), [t.transpose(0, 1).contiguous() for t in (x, grad)]
+                     if how.peers and 'sinabs' in installed() else ())
     inputs = {'sinabs': turned}
     for t in (x, *turned[:1]): t.requires_grad_()
-    runs = {name: both_ways(layer, *inputs.get(name, (x, grad))) for name, layer in layers(p, how).items()}
+    runs = {name: both_ways(layer, *inputs.get(name, (x, grad)))
+            for name, layer in layers(p, how).items()}
     source = grad.clone()
     times = race(runs | {'copy-bandwidth': lambda: other.copy_(source)}, how)
     times['copy-bandwidth'] = [t*TRAFFIC/2 for t in times['copy-bandwidth']]
-    return rows(id, times, notes={'copy-bandwidth': f'{TRAFFIC*x.element_size()} bytes an element at the speed of a copy of {x.nbytes >> 20} MiB'})
+    return rows(id, times, notes={'copy-bandwidth': f'{TRAFFIC*x.element_size()} bytes an element '
+                                  f'at the speed of a copy of {x.nbytes >> 20} MiB'})
 
 # %% ../nbs/48e_bench.ipynb #eed921a2
 def memory_lif(id: str, shape: tuple[int, ...], how: How, p: LIF = TKS_LIF) -> list[Row]:
     "Bytes an element that LIF layers keep, the current counted where it is kept."
     x = torch.randn(shape, device=how.device, requires_grad=True)
-    found = {name: [max(1, kept(lambda: layer(1*x), how.device))/x.numel()] for name, layer in layers(p, how).items() if name != 'sinabs'}
+    found = {name: [max(1, kept(lambda: layer(1*x), how.device))/x.numel()]
+             for name, layer in layers(p, how).items() if name != 'sinabs'}
     return rows(id, found, 'bytes an element')
 
 # %% ../nbs/48e_bench.ipynb #5dbcf954
@@ -62,10 +66,13 @@ def _note(how: How) -> str: return '' if able(how) else 'nothing was compiled'
 
 def field(task: Task, how: How, names, precision: str = 'float32') -> dict[str, Contender]:
     "Contenders by name."
-    return {n: Contender(n, task, how.device, 'float32' if n == 'spikingjelly' else precision) for n in names if n != 'spikingjelly-best' or able(how)}
+    return {n: Contender(n, task, how.device, 'float32' if n == 'spikingjelly' else precision)
+            for n in names if n != 'spikingjelly-best' or able(how)}
 
 
-def training(id: str, task: Task, how: How, against=('spikingjelly', 'spikingjelly-best', 'ann', 'eager'), ours: str = 'ours', precision: str = 'float32') -> list[Row]:
+def training(id: str, task: Task, how: How,
+             against=('spikingjelly', 'spikingjelly-best', 'ann', 'eager'), ours: str = 'ours',
+             precision: str = 'float32') -> list[Row]:
     "Race of one step of training."
     times = race({n: c.step for n, c in field(task, how, (ours, *against), precision).items()}, how)
     return rows(id, times, notes=dict.fromkeys(against, _note(how)), ours=ours)
@@ -77,9 +84,11 @@ def inference(id: str, task: Task, how: How, against=('spikingjelly', 'ann')) ->
     return rows(id, times, notes=dict.fromkeys(against, _note(how)))
 
 # %% ../nbs/48e_bench.ipynb #5d7320ee
-def memory(id: str, task: Task, how: How, against=('ann', 'spikingjelly', 'spikingjelly-memopt'), ours: str = 'ours') -> list[Row]:
+def memory(id: str, task: Task, how: How, against=('ann', 'spikingjelly', 'spikingjelly-memopt'),
+           ours: str = 'ours') -> list[Row]:
     "Bytes kept for the backward pass of a step."
-    return rows(id, {n: [kept(c.logits, how.device)] for n, c in field(task, how, (ours, *against)).items()}, 'bytes', ours=ours)
+    return rows(id, {n: [kept(c.logits, how.device)]
+                     for n, c in field(task, how, (ours, *against)).items()}, 'bytes', ours=ours)
 
 
 def peaks_alone(name: str, task: Task, how: How) -> list[int]:
@@ -90,16 +99,21 @@ def peaks_alone(name: str, task: Task, how: How) -> list[int]:
         return [peak(c.step, how.device) for _ in range(how.repeats)]
 
 
-def peaks(id: str, task: Task, how: How, against=('ann', 'spikingjelly'), ours: str = 'ours') -> list[Row]:
-    "Peak memory of a step beside what is there before it; without rows where the system does not tell."
+def peaks(id: str, task: Task, how: How, against=('ann', 'spikingjelly'),
+          ours: str = 'ours') -> list[Row]:
+    """Peak memory of a step beside what is there before it; without rows where the system does not
+    tell."""
     if not how.device.startswith('cuda') and not STATUS.exists(): return []
     how = how._replace(repeats=min(how.repeats, 5))
-    return rows(id, {n: alone(peaks_alone, n, task, how) for n in (ours, *against)}, 'bytes', ours=ours)
+    return rows(id, {n: alone(peaks_alone, n, task, how) for n in (ours, *against)}, 'bytes',
+                ours=ours)
 
 # %% ../nbs/48e_bench.ipynb #6b98b01e
 AGAINST = {'baseline': 'Baseline', 'label-smoothing': 'LS', 'tet': 'TET', 'kd': 'KD', 'laf': 'L_AF'}
 
-def lessons(task: Task, how: How) -> dict[str, Lesson]: return {name: Lesson(method, task, how.device) for name, method in {'ours': 'TKS', **AGAINST}.items()}
+def lessons(task: Task, how: How) -> dict[str, Lesson]:
+    return {name: Lesson(method, task, how.device)
+            for name, method in {'ours': 'TKS', **AGAINST}.items()}
 
 def costs(id: str, task: Task, how: How) -> list[Row]:
     "Race of a step of TKS against steps of the other objectives."
@@ -107,45 +121,61 @@ def costs(id: str, task: Task, how: How) -> list[Row]:
 
 def costs_kept(id: str, task: Task, how: How) -> list[Row]:
     "Bytes that TKS keeps for the backward pass, and the other objectives."
-    return rows(id, {name: [kept(lesson.loss, how.device)] for name, lesson in lessons(task, how).items()}, 'bytes')
+    return rows(id, {name: [kept(lesson.loss, how.device)]
+                     for name, lesson in lessons(task, how).items()}, 'bytes')
 
 # %% ../nbs/48e_bench.ipynb #890830e7
 def data(id: str, task: Task, how: How) -> list[Row]:
-    "Race of loading and augmenting a batch, as the experiments on CIFAR-10 do it, against the step of training that it is for."
+    """Race of loading and augmenting a batch, as the experiments on CIFAR-10 do it, against the
+    step of training that it is for."""
     g, e = torch.Generator().manual_seed(0), tks_experiment('CIFAR10', 'ResNet19', 'Baseline')
     images = torch.randint(256, (4096, *task.shape), dtype=torch.uint8, generator=g)
-    source = Source(images, torch.randint(task.classes, (4096,), generator=g), *((v,)*task.shape[0] for v in (125., 63.)))
+    source = Source(images, torch.randint(task.classes, (4096,), generator=g),
+                    *((v,)*task.shape[0] for v in (125., 63.)))
     index = order(0, 0, 4096)[:task.batch]
-    return rows(id, race({'ours': lambda: fetch(e, source, 0, index, how.device), 'step': Contender('ours', task, how.device).step}, how))
+    return rows(id, race({'ours': lambda: fetch(e, source, 0, index, how.device),
+                          'step': Contender('ours', task, how.device).step}, how))
 
 # %% ../nbs/48e_bench.ipynb #d42c04b4
 RESNET20 = Task(EnofResNet20ThreeStage(channels=(16, 32, 64)), (3, 32, 32), T=4, batch=32)
 VGG = Task(ThinVGG(), (2, 48, 48), T=10, batch=16, still=False)
 RESNET19, SEW = (RESNET20._replace(arch=a) for a in (ThinResNet19(), ThinSEWResNet19()))
-GROWTH = {f'grow-t{T}': RESNET20._replace(T=T) for T in (1, 2, 4, 8)} | {f'grow-batch{b}': RESNET20._replace(batch=b) for b in (8, 16, 64)} | \
-         {'grow-width2': RESNET20._replace(arch=EnofResNet20ThreeStage(channels=(32, 64, 128)))}
+GROWTH = ({f'grow-t{T}': RESNET20._replace(T=T) for T in (1, 2, 4, 8)}
+          | {f'grow-batch{b}': RESNET20._replace(batch=b) for b in (8, 16, 64)} |
+          {'grow-width2': RESNET20._replace(arch=EnofResNet20ThreeStage(channels=(32, 64, 128)))})
 
 # %% ../nbs/48e_bench.ipynb #fdc0a037
 def programme() -> list[Heat]:
     "All races of `snn-repro bench`."
-    shapes = {'lif-t4': (4, 128, 64, 32, 32), 'lif-t10': (10, 16, 64, 48, 48), 'lif-cache': (4, 32, 16, 32, 32)}
+    shapes = {'lif-t4': (4, 128, 64, 32, 32), 'lif-t10': (10, 16, 64, 48, 48),
+              'lif-cache': (4, 32, 16, 32, 32)}
     nets = {'resnet20-t4': RESNET20, 'vgg-t10': VGG}
     kept_by = nets | {'resnet19-t4': RESNET19, 'sew-t4': SEW}
     bits = dict(ours='bits', against=('ann', 'spikingjelly', 'spikingjelly-memopt'))
     return [*(Heat('neurons', id, partial(neurons, shape=shape)) for id, shape in shapes.items()),
             Heat('neurons', 'memory-lif', partial(memory_lif, shape=shapes['lif-cache'])),
-            *(Heat('training', f'train-{id}', partial(training, task=task)) for id, task in nets.items()),
-            *(Heat('training', f'train-{id}-bf16', partial(training, task=task, precision='bf16')) for id, task in nets.items()),
+            *(Heat('training', f'train-{id}', partial(training, task=task))
+              for id, task in nets.items()),
+            *(Heat('training', f'train-{id}-bf16', partial(training, task=task, precision='bf16'))
+              for id, task in nets.items()),
             Heat('training', 'train-resnet20-t4-bits', partial(training, task=RESNET20, **bits)),
-            Heat('training', 'train-resnet20-t4-blocks', partial(training, task=RESNET20, ours='blocks', against=('ann', 'bits'))),
-            *(Heat('inference', f'infer-{id}', partial(inference, task=task)) for id, task in nets.items()),
-            *(Heat('memory', f'memory-{id}', partial(memory, task=task)) for id, task in kept_by.items()),
-            *(Heat('memory', f'memory-{id}-bits', partial(memory, task=task, ours='bits')) for id, task in kept_by.items()),
-            Heat('memory', 'memory-resnet20-t4-blocks', partial(memory, task=RESNET20, ours='blocks', against=('ann', 'bits'))),
-            Heat('memory', 'peak-resnet20-t4', partial(peaks, task=RESNET20)), Heat('memory', 'peak-resnet20-t4-bits', partial(peaks, task=RESNET20, ours='bits')),
-            Heat('objectives', 'cost-tks', partial(costs, task=RESNET20)), Heat('objectives', 'memory-tks', partial(costs_kept, task=RESNET20)),
+            Heat('training', 'train-resnet20-t4-blocks',
+                 partial(training, task=RESNET20, ours='blocks', against=('ann', 'bits'))),
+            *(Heat('inference', f'infer-{id}', partial(inference, task=task))
+              for id, task in nets.items()),
+            *(Heat('memory', f'memory-{id}', partial(memory, task=task))
+              for id, task in kept_by.items()),
+            *(Heat('memory', f'memory-{id}-bits', partial(memory, task=task, ours='bits'))
+              for id, task in kept_by.items()),
+            Heat('memory', 'memory-resnet20-t4-blocks',
+                 partial(memory, task=RESNET20, ours='blocks', against=('ann', 'bits'))),
+            Heat('memory', 'peak-resnet20-t4', partial(peaks, task=RESNET20)),
+            Heat('memory', 'peak-resnet20-t4-bits', partial(peaks, task=RESNET20, ours='bits')),
+            Heat('objectives', 'cost-tks', partial(costs, task=RESNET20)),
+            Heat('objectives', 'memory-tks', partial(costs_kept, task=RESNET20)),
             Heat('data', 'data-cifar10-like', partial(data, task=RESNET20)),
-            *(Heat('growth', id, partial(grown, task=task)) for id, task in GROWTH.items()), *gpu_heats()]
+            *(Heat('growth', id, partial(grown, task=task)) for id, task in GROWTH.items()),
+            *gpu_heats()]
 
 
 def grown(id: str, task: Task, how: How) -> list[Row]:
@@ -163,23 +193,31 @@ def has_bf16(device: str) -> bool:
 
 
 def chosen(names, device: str, heats: list[Heat]) -> tuple[list[Heat], list[str]]:
-    """The races of the groups or ids `names` (none: those of `USUAL`), and the ids of those left out. Raises `UserError` for an unknown name,
-    and where races of a GPU's size are asked of a CPU."""
-    for n in names: check(any(n in (h.group, h.id) for h in heats), f'unknown race {n!r}', remedy='choose from ' + ', '.join(GROUPS))
+    """The races of the groups or ids `names` (none: those of `USUAL`), and the ids of those left
+    out. Raises `UserError` for an unknown name, and where races of a GPU's size are asked of a
+    CPU."""
+    for n in names:
+        check(any(n in (h.group, h.id) for h in heats), f'unknown race {n!r}',
+              remedy='choose from ' + ', '.join(GROUPS))
     names = names or USUAL
     asked = [h for h in heats if h.id in names or h.group in names]
-    check(device != 'cpu' or 'gpu' not in {h.group for h in asked}, 'the races of `gpu` are as large as a GPU', remedy='add --device cuda')
-    out = [h.id for h in asked if h.id.endswith('bf16') and h.id not in names and not has_bf16(device)]
+    check(device != 'cpu' or 'gpu' not in {h.group for h in asked},
+          'the races of `gpu` are as large as a GPU', remedy='add --device cuda')
+    out = [h.id
+           for h in asked if h.id.endswith('bf16') and h.id not in names and not has_bf16(device)]
     return [h for h in asked if h.id not in out], out
 
 
-def bench(names, how: How, heats: list[Heat] | None = None, tell: Callable[[list[Row]], None] = lambda rows: None) -> list[Row]:
-    """The rows of the races `names`; `tell` gets those of each group as soon as they are there, whatever happens then. Raises `UserError`
-    for a name or device that is not there, and where a GPU's memory does not do."""
+def bench(names, how: How, heats: list[Heat] | None = None,
+          tell: Callable[[list[Row]], None] = lambda rows: None) -> list[Row]:
+    """The rows of the races `names`; `tell` gets those of each group as soon as they are there,
+    whatever happens then. Raises `UserError` for a name or device that is not there, and where a
+    GPU's memory does not do."""
     from torch._dynamo import config   # each shape of a net is a program of its own
     check_device(how.device)
     found, (todo, _) = [], chosen(names, how.device, heats or programme())
-    with threads(how.threads), config.patch(recompile_limit=256, accumulated_recompile_limit=1024), tqdm(total=len(todo), unit='race', leave=False, disable=None) as bar:
+    with (threads(how.threads), config.patch(recompile_limit=256, accumulated_recompile_limit=1024),
+          tqdm(total=len(todo), unit='race', leave=False, disable=None) as bar):
         for group in dict.fromkeys(h.group for h in todo):
             mine = []
             try:
@@ -187,7 +225,8 @@ def bench(names, how: How, heats: list[Heat] | None = None, tell: Callable[[list
                     bar.set_description(h.id)
                     mine += h.run(h.id, how=how)
                     bar.update()
-            except torch.OutOfMemoryError as e: raise UserError("the GPU's memory is full", h.id, 'name other races') from e
+            except torch.OutOfMemoryError as e:
+                raise UserError("the GPU's memory is full", h.id, 'name other races') from e
             finally:
                 found += mine
                 tell(mine)
@@ -195,14 +234,18 @@ def bench(names, how: How, heats: list[Heat] | None = None, tell: Callable[[list
 
 # %% ../nbs/48e_bench.ipynb #d8b1328d
 def write_bench(names, how: How, file: Path | None = None, width: int = 100):
-    "Run the races `names`; print the rows of each group, and write what is there so far into `file`. Raises `UserError` as `bench` does."
+    """Run the races `names`; print the rows of each group, and write what is there so far into
+    `file`. Raises `UserError` as `bench` does."""
     check_device(how.device)
     surroundings(how.device)   # asked before the first race, and remembered
-    found, out, missing = [], chosen(names, how.device, programme())[1], [n for n in PEERS if how.peers and n not in installed()]
+    found, out, missing = ([], chosen(names, how.device, programme())[1],
+                           [n for n in PEERS if how.peers and n not in installed()])
     if file:
         make_folder(file.parent)
         check(not file.is_dir(), 'this is a folder', str(file), 'name a file in it')
-    if out: print(wrap(f'Left out, since this processor only imitates bfloat16: {", ".join(out)}', width))
+    if out:
+        print(
+            wrap(f'Left out, since this processor only imitates bfloat16: {", ".join(out)}', width))
     if missing: print(wrap(f'Not installed: {", ".join(missing)}', width))
     def tell(rows):
         found.extend(rows)

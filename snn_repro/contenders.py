@@ -20,8 +20,8 @@ from .kernels import fused_lif
 from .layers import Arch
 from .neurons import LIF, lif
 from .objectives import mean_logits, total
-from .peers import (PEERS, SpikingJellyNet, at_its_best, compiled_nodes, fresh, installed, memory_optimised, spikingjelly_neuron,
-                             spikingjelly_triangle)
+from .peers import (PEERS, SpikingJellyNet, at_its_best, compiled_nodes, fresh, installed,
+                             memory_optimised, spikingjelly_neuron, spikingjelly_triangle)
 from .race import How
 
 # %% ../nbs/48c_contenders.ipynb #7ab25e07
@@ -34,7 +34,8 @@ def both_ways(layer: Callable, x, grad) -> Callable:
 
 def kernel(function: Callable, p: LIF) -> Callable:
     "A LIF layer of `p` out of one of our kernels."
-    return lambda x: function(x, p.decay, p.gain, p.v_threshold, p.surrogate.derivative, p.detach_reset)
+    return lambda x: function(x, p.decay, p.gain, p.v_threshold, p.surrogate.derivative,
+                              p.detach_reset)
 
 
 def rested(node: nn.Module) -> Callable:
@@ -48,14 +49,16 @@ def rested(node: nn.Module) -> Callable:
 
 def layers(p: LIF, how: How) -> dict[str, Callable]:
     "The LIF `p` by everybody: functions from current to spikes, [T,...]."
-    found = {'ours': kernel(compiled_lif if able(how) else fused_lif, p), 'eager': kernel(fused_lif, p), 'readable': lambda x: lif(x, p),
+    found = {'ours': kernel(compiled_lif if able(how) else fused_lif, p),
+             'eager': kernel(fused_lif, p), 'readable': lambda x: lif(x, p),
              'spikingjelly': rested(spikingjelly_neuron(p))}
     if able(how): found['spikingjelly-compiled'] = rested(compiled_nodes(spikingjelly_neuron(p)))
     return found | {name: PEERS[name](p) for name in installed() if how.peers}
 
 # %% ../nbs/48c_contenders.ipynb #d582d8f4
 class Task(NamedTuple):
-    "A net and a step of its training: images [B,C,H,W] of `shape` (C,H,W) shown for `T` steps, or with `still=False` clips [T,B,C,H,W]."
+    """A net and a step of its training: images [B,C,H,W] of `shape` (C,H,W) shown for `T` steps, or
+    with `still=False` clips [T,B,C,H,W]."""
     arch: Arch
     shape: tuple[int, int, int]
     T: int
@@ -66,10 +69,12 @@ class Task(NamedTuple):
     def net(self, ann: bool = False) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return (self.arch.ann() if ann else self.arch).build(self.shape, self.classes, 1 if ann else self.T)
+            return (self.arch.ann() if ann else self.arch).build(self.shape, self.classes,
+                                                                 1 if ann else self.T)
 
     def images(self):
-        "Images and labels: noise, for the work does not depend on them; clips are counts of events."
+        """Images and labels: noise, for the work does not depend on them; clips are counts of
+        events."""
         g = torch.Generator().manual_seed(1)
         size = (self.batch, *self.shape) if self.still else (self.T, self.batch, *self.shape)
         x = torch.randn(size, generator=g) if self.still else torch.poisson(torch.full(size, .2), g)
@@ -80,25 +85,34 @@ def fused(net: nn.Module, keep: str) -> nn.Module:
     fuse(net, keep=keep)
     return net
 
-NETS = {'ours': lambda net, x: fused(net, 'maps'), 'bits': lambda net, x: fused(net, 'bits'), 'blocks': lambda net, x: fused(net, 'blocks'),
-        'eager': lambda net, x: net, 'ann': lambda net, x: net, 'spikingjelly': lambda net, x: SpikingJellyNet(net),
-        'spikingjelly-best': lambda net, x: at_its_best(net), 'spikingjelly-memopt': memory_optimised,
-        'spikingjelly-triangle': lambda net, x: SpikingJellyNet(net, spikingjelly_triangle).to(memory_format=torch.channels_last),
+NETS = {'ours': lambda net, x: fused(net, 'maps'), 'bits': lambda net, x: fused(net, 'bits'),
+        'blocks': lambda net, x: fused(net, 'blocks'), 'eager': lambda net, x: net,
+        'ann': lambda net, x: net, 'spikingjelly': lambda net, x: SpikingJellyNet(net),
+        'spikingjelly-best': lambda net, x: at_its_best(net),
+        'spikingjelly-memopt': memory_optimised,
+        'spikingjelly-triangle': lambda net, x: SpikingJellyNet(net, spikingjelly_triangle).to(
+            memory_format=torch.channels_last),
         'spikingjelly-triangle-compiled': lambda net, x: at_its_best(net, spikingjelly_triangle)}
-LAST = ('spikingjelly-best', 'spikingjelly-triangle', 'spikingjelly-triangle-compiled')   # who wants images in channels-last order
+# who wants images in channels-last order
+LAST = ('spikingjelly-best', 'spikingjelly-triangle', 'spikingjelly-triangle-compiled')
 
 
 class Contender:
     "The net `NETS[name]` of a task with its images, ready to train or to answer."
     def __init__(self, name: str, task: Task, device: str, precision: str = 'float32'):
         x, y = (t.to(device) for t in task.images())
-        if name == 'ann': x, y = x.repeat(task.T, 1, 1, 1) if task.still else x.flatten(0, 1), y.repeat(task.T)
-        if name in LAST: x = x.to(memory_format=torch.channels_last) if task.still else x.flatten(0, 1).to(memory_format=torch.channels_last).view_as(x)
-        self.net, self.x, self.y, self.precision = NETS[name](task.net(name == 'ann').to(device), x), x, y, precision
+        if name == 'ann':
+            x, y = x.repeat(task.T, 1, 1, 1) if task.still else x.flatten(0, 1), y.repeat(task.T)
+        if name in LAST:
+            x = (x.to(memory_format=torch.channels_last) if task.still
+                 else x.flatten(0, 1).to(memory_format=torch.channels_last).view_as(x))
+        self.net, self.x, self.y, self.precision = (
+            NETS[name](task.net(name == 'ann').to(device), x), x, y, precision)
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=.01, fused=True)
 
     def logits(self):
-        "Mean logits [B,K]; SpikingJelly's nodes are back at rest afterwards, as its tutorials have it."
+        """Mean logits [B,K]; SpikingJelly's nodes are back at rest afterwards, as its tutorials
+        have it."""
         out = mean_logits(answer(self.net, self.x, self.precision))
         if isinstance(self.net, SpikingJellyNet): fresh(self.net)
         return out
@@ -117,14 +131,17 @@ class Contender:
 
 # %% ../nbs/48c_contenders.ipynb #e45591f0
 class Lesson(Contender):
-    "Our fused net in half-way training by the objective `METHODS[name]`; its teacher, if it asks for one, is the net without spikes."
+    """Our fused net in half-way training by the objective `METHODS[name]`; its teacher, if it asks
+    for one, is the net without spikes."""
     def __init__(self, name: str, task: Task, device: str):
         super().__init__('ours', task, device)
         self.objective = METHODS[name]
         asked = any(o.needs_teacher for o in self.objective)
         self.teacher = FrozenANN(task.net(ann=True).to(device)) if asked else None
 
-    def loss(self): return total(self.objective, answer(self.net, self.x), self.y, (1, 2), self.teacher and self.teacher(self.x))[0]
+    def loss(self):
+        return total(self.objective, answer(self.net, self.x), self.y, (1, 2),
+                     self.teacher and self.teacher(self.x))[0]
 
     def step(self):
         self.optimizer.zero_grad(set_to_none=True)

@@ -24,7 +24,8 @@ from .race import Heat, How, Row, race, rows
 
 # %% ../nbs/48d_gpu.ipynb #93cb7ab8
 def apart(layer: Callable, x, grad, p: LIF) -> tuple[float, float]:
-    "Share of spikes, and of the gradient's norm, by which `layer` differs from the loop in float32."
+    """Share of spikes, and of the gradient's norm, by which `layer` differs from the loop in
+    float32."""
     def both(f, x):
         s = f(x := x.detach().requires_grad_())
         return s.detach().float(), torch.autograd.grad(s, x, grad.to(s.dtype))[0].float()
@@ -33,31 +34,40 @@ def apart(layer: Callable, x, grad, p: LIF) -> tuple[float, float]:
 
 
 def replayed(function: Callable, *inputs) -> Callable:
-    """`function(*inputs)` as SpikingJelly's CUDA graph: the first call warms up, the second records, and from the third on the inputs are copied
-    into the recorded places and the kernels replayed. A race calls everybody twice before the clock starts."""
+    """`function(*inputs)` as SpikingJelly's CUDA graph: the first call warms up, the second
+    records, and from the third on the inputs are copied into the recorded places and the kernels
+    replayed. A race calls everybody twice before the clock starts."""
     from spikingjelly.activation_based._cuda_graph import StaticCudaGraph
     return partial(StaticCudaGraph(function, warmup_steps=1), *inputs)
 
 # %% ../nbs/48d_gpu.ipynb #4a9b9535
-def nodes(id: str, shape: tuple[int, ...], how: How, dtype=torch.float16, p: LIF = TET_LIF) -> list[Row]:
-    "Race of LIF layers with the triangle, forward and backward, on current of `shape` [T,...] in `dtype`. A graph takes part on a CUDA device."
+def nodes(id: str, shape: tuple[int, ...], how: How, dtype=torch.float16,
+          p: LIF = TET_LIF) -> list[Row]:
+    """Race of LIF layers with the triangle, forward and backward, on current of `shape` [T,...] in
+    `dtype`. A graph takes part on a CUDA device."""
     g = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(shape, generator=g).to(how.device, dtype) for _ in range(2))
-    layers = {'ours': kernel(compiled_lif if able(how) else fused_lif, p), 'spikingjelly': rested(spikingjelly_triangle(p))}
+    layers = {'ours': kernel(compiled_lif if able(how) else fused_lif, p),
+              'spikingjelly': rested(spikingjelly_triangle(p))}
     if able(how): layers['spikingjelly-compiled'] = rested(compiled_nodes(spikingjelly_triangle(p)))
     differ = {name: apart(layer, x, grad, p) for name, layer in layers.items()}
     def step(layer, x, grad): return both_ways(layer, x.detach().requires_grad_(), grad)()
     runs = {name: partial(step, layer, x, grad) for name, layer in layers.items()}
-    if how.device.startswith('cuda'): runs['spikingjelly-graph'] = replayed(partial(step, layers['spikingjelly']), x, grad)
+    if how.device.startswith('cuda'):
+        runs['spikingjelly-graph'] = replayed(partial(step, layers['spikingjelly']), x, grad)
     mine = f'ours by {differ["ours"][0]:.0e} and {differ["ours"][1]:.0e}'
-    return rows(id, race(runs, how), notes={name: f'{id}: differs from float32 by {s:.0e} of the spikes, {d:.0e} of the gradient; {mine}' for name, (s, d) in differ.items()})
+    return rows(id, race(runs, how),
+                notes={name: f'{id}: differs from float32 by {s:.0e} of the spikes, {d:.0e} of the '
+                       f'gradient; {mine}' for name, (s, d) in differ.items()})
 
 # %% ../nbs/48d_gpu.ipynb #4a2b8e04
 SPIKING = ('ours', 'bits', 'spikingjelly-triangle', 'spikingjelly-triangle-compiled', 'ann')
 
 def steps(id: str, task: Task, how: How, names=SPIKING, precision: str = 'bf16') -> list[Row]:
-    "Race of one step of training; the notes are images a second, ours and theirs. A graph takes part on a CUDA device."
-    field = {n: Contender(n, task, how.device, precision) for n in names if not n.endswith('compiled') or able(how)}
+    """Race of one step of training; the notes are images a second, ours and theirs. A graph takes
+    part on a CUDA device."""
+    field = {n: Contender(n, task, how.device, precision)
+             for n in names if not n.endswith('compiled') or able(how)}
     def step(c, x):
         c.x = x   # a graph's own copy
         c.step()
@@ -67,13 +77,16 @@ def steps(id: str, task: Task, how: How, names=SPIKING, precision: str = 'bf16')
         runs['spikingjelly-graph'] = replayed(partial(step, c), c.x)
     times = race(runs, how)
     speed = {n: 1e3*task.batch/median(t) for n, t in times.items()}
-    return rows(id, times, notes={n: f'{id}: {v:.0f} images a second, ours {speed["ours"]:.0f}' for n, v in speed.items()})
+    return rows(id, times, notes={n: f'{id}: {v:.0f} images a second, ours {speed["ours"]:.0f}'
+                                  for n, v in speed.items()})
 
 # %% ../nbs/48d_gpu.ipynb #e06c1135
-WORKLOADS = {'gpu-sew18-t4': Task(SEWResNet18(), (3, 224, 224), T=4, batch=112, classes=1000), 'gpu-resnet19-t4': Task(ResNet19(), (3, 32, 32), T=4, batch=128),
+WORKLOADS = {'gpu-sew18-t4': Task(SEWResNet18(), (3, 224, 224), T=4, batch=112, classes=1000),
+             'gpu-resnet19-t4': Task(ResNet19(), (3, 32, 32), T=4, batch=128),
              'gpu-vgg-t10': Task(VGGSNN(), (2, 48, 48), T=10, batch=64, still=False)}
 
 def gpu_heats() -> list[Heat]:
     "The races of the group `gpu`."
-    return [*(Heat('gpu', f'gpu-lif-t{T}', partial(nodes, shape=(T, 64, 65536))) for T in (4, 8, 10, 16, 32)),
+    return [*(Heat('gpu', f'gpu-lif-t{T}', partial(nodes, shape=(T, 64, 65536)))
+              for T in (4, 8, 10, 16, 32)),
             *(Heat('gpu', id, partial(steps, task=task)) for id, task in WORKLOADS.items())]

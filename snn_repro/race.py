@@ -24,7 +24,8 @@ from .work import WORKER
 
 # %% ../nbs/48b_race.ipynb #5cf4bb64
 class How(NamedTuple):
-    "How races are run: on which `device`, with how many `threads` and rounds (`repeats`), and whether further libraries take part (`peers`)."
+    """How races are run: on which `device`, with how many `threads` and rounds (`repeats`), and
+    whether further libraries take part (`peers`)."""
     device: str = 'cpu'
     threads: int = 2
     repeats: int = 9
@@ -33,7 +34,8 @@ class How(NamedTuple):
 
 def race(contenders: dict[str, Callable], how: How) -> dict[str, list[float]]:
     "The milliseconds of each contender in each round."
-    wait = (lambda: torch.cuda.synchronize(how.device)) if how.device.startswith('cuda') else (lambda: None)
+    wait = ((lambda: torch.cuda.synchronize(how.device)) if how.device.startswith('cuda')
+            else (lambda: None))
     names, times = list(contenders), {name: [] for name in contenders}
     for name in 2*names: contenders[name]()
     for turn in range(how.repeats):
@@ -48,8 +50,9 @@ def race(contenders: dict[str, Callable], how: How) -> dict[str, list[float]]:
 
 # %% ../nbs/48b_race.ipynb #336e5c2a
 class Row(NamedTuple):
-    """A result: `ratio` = theirs over ours (median over the rounds; `low` and `high` are its quartiles), `ours` and `theirs` (medians) in `unit`,
-    from `repeats` rounds. `against` names who or what ours is compared with."""
+    """A result: `ratio` = theirs over ours (median over the rounds; `low` and `high` are its
+    quartiles), `ours` and `theirs` (medians) in `unit`, from `repeats` rounds. `against` names who
+    or what ours is compared with."""
     id: str
     against: str
     ratio: float
@@ -62,13 +65,16 @@ class Row(NamedTuple):
     note: str = ''
 
 
-def rows(id: str, found: dict[str, list], unit: str = 'ms', notes: dict[str, str] = {}, ours: str = 'ours') -> list[Row]:
-    "What was `found` of `ours` against each of the others. `notes`: a remark for the row against that name."
+def rows(id: str, found: dict[str, list], unit: str = 'ms', notes: dict[str, str] = {},
+         ours: str = 'ours') -> list[Row]:
+    """What was `found` of `ours` against each of the others. `notes`: a remark for the row against
+    that name."""
     mine, out = np.array(found[ours], float), []
     for name, values in found.items():
         if name == ours: continue
         low, ratio, high = np.quantile(np.array(values)/mine, (.25, .5, .75)).tolist()
-        out.append(Row(id, name, ratio, low, high, float(np.median(mine)), float(np.median(values)), unit, len(mine), notes.get(name, '')))
+        out.append(Row(id, name, ratio, low, high, float(np.median(mine)), float(np.median(values)),
+                       unit, len(mine), notes.get(name, '')))
     return out
 
 
@@ -94,8 +100,10 @@ def kept(forward: Callable, device: str = 'cpu') -> int:
 STATUS, MARK = Path('/proc/self/status'), Path('/proc/self/clear_refs')
 
 def resident(key: str) -> int:
-    "Bytes of this process in memory: now ('VmRSS'), or at most since the mark was set back ('VmHWM')."
-    return next(1024*int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith(key))
+    """Bytes of this process in memory: now ('VmRSS'), or at most since the mark was set back
+    ('VmHWM')."""
+    return next(1024*int(line.split()[1])
+                for line in STATUS.read_text().splitlines() if line.startswith(key))
 
 
 def peak(run: Callable, device: str = 'cpu') -> int:
@@ -113,27 +121,38 @@ def peak(run: Callable, device: str = 'cpu') -> int:
     return resident('VmHWM') - before
 
 # %% ../nbs/48b_race.ipynb #1db6c6b7
-CALL = 'import json, pickle, sys; function, arguments = pickle.load(sys.stdin.buffer); print(chr(10) + json.dumps(function(*arguments)))'
+CALL = ('import json, pickle, sys; function, arguments = pickle.load(sys.stdin.buffer); '
+        'print(chr(10) + json.dumps(function(*arguments)))')
 
 def alone(function: Callable, *arguments):
-    "What `function(*arguments)` gives in a fresh process that gives memory back at once. They must be picklable, what it gives plain data."
-    plain = {k: v for k, v in os.environ.items() if k not in WORKER} | {'MALLOC_MMAP_THRESHOLD_': str(2**16)}
-    done = subprocess.run([sys.executable, '-c', CALL], input=pickle.dumps((function, arguments)), env=plain, capture_output=True)
-    check(done.returncode == 0, f'failed in a process of its own ({done.stderr.decode(errors="replace").strip().rpartition(chr(10))[2]})', function.__name__)
+    """What `function(*arguments)` gives in a fresh process that gives memory back at once. They
+    must be picklable, what it gives plain data."""
+    plain = ({k: v for k, v in os.environ.items() if k not in WORKER}
+             | {'MALLOC_MMAP_THRESHOLD_': str(2**16)})
+    done = subprocess.run([sys.executable, '-c', CALL], input=pickle.dumps((function, arguments)),
+                          env=plain, capture_output=True)
+    check(done.returncode == 0, 'failed in a process of its own '
+          f'({done.stderr.decode(errors="replace").strip().rpartition(chr(10))[2]})',
+          function.__name__)
     return json.loads(done.stdout.splitlines()[-1])
 
 # %% ../nbs/48b_race.ipynb #d7058afa
 def allocator() -> str:
     "How this process allocates memory, as far as its environment tells."
-    return ' '.join(f'{k}={os.environ[k]}' for k in (*WORKER, 'LD_PRELOAD', 'GLIBC_TUNABLES', 'PYTORCH_CUDA_ALLOC_CONF') if k in os.environ) or 'default'
+    return (' '.join(f'{k}={os.environ[k]}' for k in (*WORKER, 'LD_PRELOAD', 'GLIBC_TUNABLES',
+                                                      'PYTORCH_CUDA_ALLOC_CONF') if k in os.environ)
+            or 'default')
 
 
 def record(rows: list[Row], how: How) -> dict:
     "The rows and where they come from, as plain data."
     about = surroundings(how.device)
-    return {'hardware': about['hardware'], 'versions': about['versions'] | installed() | ({'cuda': torch.version.cuda} if how.device.startswith('cuda') else {}), 'commit': about['commit'], 'dirty': about['dirty'],
+    return {'hardware': about['hardware'], 'versions': about['versions'] | installed()
+            | ({'cuda': torch.version.cuda} if how.device.startswith('cuda') else {}),
+            'commit': about['commit'], 'dirty': about['dirty'],
             'threads': how.threads, 'device': how.device, 'allocator': allocator(),
-            'date': datetime.now(timezone.utc).isoformat(timespec='seconds'), 'rows': [r._asdict() for r in rows]}
+            'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+            'rows': [r._asdict() for r in rows]}
 
 # %% ../nbs/48b_race.ipynb #fe6665a1
 def three(x: float) -> str:
@@ -149,6 +168,8 @@ def amount(x: float, unit: str) -> str:
 
 def page(rows: list[Row], width: int = 100) -> str:
     "The rows as text, their notes below."
-    cells = [(r.id, r.against, three(r.ratio), f'{three(r.low)}–{three(r.high)}', amount(r.ours, r.unit), amount(r.theirs, r.unit)) for r in rows]
+    cells = [(r.id, r.against, three(r.ratio), f'{three(r.low)}–{three(r.high)}',
+              amount(r.ours, r.unit), amount(r.theirs, r.unit)) for r in rows]
     notes = dict.fromkeys(f'{r.against}: {r.note}' for r in rows if r.note)
-    return '\n'.join([table(('race', 'against', 'ratio', 'quartiles', 'ours', 'theirs'), cells, width), *(wrap(n, width) for n in notes)])
+    return '\n'.join([table(('race', 'against', 'ratio', 'quartiles', 'ours', 'theirs'), cells,
+                            width), *(wrap(n, width) for n in notes)])

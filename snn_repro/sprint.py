@@ -28,18 +28,24 @@ def to_the_end(e: Experiment) -> Experiment:
 
 
 def entered(e: Experiment, n: int, out: Path) -> list[Experiment]:
-    "`e` for the seeds 0 to n-1, and for every other seed that was ever launched into the folder `out`."
-    said = {f.name.removeprefix(f'{e.slug}-s').removesuffix(f'-{e.key}') for f in out.glob(f'{e.slug}-s*-{e.key}')}
-    return [replace(e, seed=s) for s in sorted({*range(n), *(int(s) for s in said if s.isdecimal())})]
+    """`e` for the seeds 0 to n-1, and for every other seed that was ever launched into the folder
+    `out`."""
+    said = {f.name.removeprefix(f'{e.slug}-s').removesuffix(f'-{e.key}')
+            for f in out.glob(f'{e.slug}-s*-{e.key}')}
+    return [replace(e, seed=s)
+            for s in sorted({*range(n), *(int(s) for s in said if s.isdecimal())})]
 
 
 def run_all(e: Experiment, n: int, out: Path, runtime: Runtime) -> list[list[Record]]:
-    "For each seed its finished run, trained where it is missing, and its teacher's after it, if it has one. Raises `UserError` as `fit` does."
+    """For each seed its finished run, trained where it is missing, and its teacher's after it, if
+    it has one. Raises `UserError` as `fit` does."""
     check(runtime.processes == 1, 'a sprint is run in one process', '--processes', 'leave it out')
     todo = entered(to_the_end(e), n, make_folder(out))
     if any(Runs(out).find(x.id) is None for x in todo):
-        once = replace(todo[0], seed=WARM, recipe=replace(e.recipe, epochs=1, warmup=0, test_every=1))
-        with tempfile.TemporaryDirectory() as folder: fit(once, Path(folder), runtime._replace(tensorboard=None))
+        once = replace(todo[0], seed=WARM,
+                       recipe=replace(e.recipe, epochs=1, warmup=0, test_every=1))
+        with tempfile.TemporaryDirectory() as folder:
+            fit(once, Path(folder), runtime._replace(tensorboard=None))
     def lap(x): return [fit(x, out, runtime), *(lap(x.teacher) if x.teacher else [])]
     return [lap(x) for x in todo]
 
@@ -47,32 +53,48 @@ def run_all(e: Experiment, n: int, out: Path, runtime: Runtime) -> list[list[Rec
 PLACE = ('hardware', 'versions', 'commit', 'dirty', 'device', 'threads', 'processes', 'fused')
 
 def claim(laps: list[list[Record]], goal: float) -> dict:
-    "What the runs of `run_all` say about `goal` (per cent), as plain data. Raises `UserError` where they were made in different surroundings."
+    """What the runs of `run_all` say about `goal` (per cent), as plain data. Raises `UserError`
+    where they were made in different surroundings."""
     first, *others = ({k: r.env[k] for k in PLACE} for lap in laps for r in lap)
-    check(all(p == first for p in others), 'these runs were made in different surroundings', laps[0][0].setting, 'sprint into a folder of its own: --out DIR')
-    runs = [{'id': r.id, 'seed': r.seed, 'top1': 100*r.metrics['top1'], 'seconds': sum(part.env['seconds'] for part in (r, *taught))} for r, *taught in laps]
+    check(all(p == first for p in others), 'these runs were made in different surroundings',
+          laps[0][0].setting, 'sprint into a folder of its own: --out DIR')
+    runs = [{'id': r.id, 'seed': r.seed, 'top1': 100*r.metrics['top1'],
+             'seconds': sum(part.env['seconds'] for part in (r, *taught))} for r, *taught in laps]
     top1, seconds = ([r[k] for r in runs] for k in ('top1', 'seconds'))
     mean, low, high = paired(top1, [0.]*len(top1))[:3]
-    return {'goal': goal, 'n': len(runs), 'holds': len(runs) >= 5 and mean >= goal, 'top1': {'mean': mean} | ({'low': low, 'high': high} if len(runs) > 1 else {}),
-            'seconds': {'mean': mean_sd(seconds)[0], 'least': min(seconds), 'most': max(seconds)}, **first, 'config': laps[0][0].config, 'runs': runs}
+    return {'goal': goal, 'n': len(runs), 'holds': len(runs) >= 5 and mean >= goal,
+            'top1': {'mean': mean} | ({'low': low, 'high': high} if len(runs) > 1 else {}),
+            'seconds': {'mean': mean_sd(seconds)[0], 'least': min(seconds), 'most': max(seconds)},
+            **first, 'config': laps[0][0].config, 'runs': runs}
 
 
 def header(c: dict) -> str:
     "The claim in a sentence: what, how often, where, and whether it holds."
     few = ' Fewer than five runs make no claim.' if c['n'] < 5 else ''
-    between = f' (95 % interval {c["top1"]["low"]:.2f} to {c["top1"]["high"]:.2f})' if 'low' in c['top1'] else ''
-    where = c['hardware'].get('gpu') or f'{c["hardware"]["cpu"]}, {c["threads"]} of {c["hardware"]["cores"]} cores'
-    return (f'{c["goal"]:g} % top-1 in {c["seconds"]["mean"]:.1f} s {"holds" if c["holds"] else "does not hold"}: n = {c["n"]}, every run counted, mean {c["top1"]["mean"]:.2f} %{between}, '
-            f'{c["seconds"]["least"]:.1f} to {c["seconds"]["most"]:.1f} s a run; {where}, {c["device"]}, torch {c["versions"]["torch"]}, fused: {c["fused"] or "no"}.{few}')
+    between = (f' (95 % interval {c["top1"]["low"]:.2f} to {c["top1"]["high"]:.2f})'
+               if 'low' in c['top1'] else '')
+    where = (c['hardware'].get('gpu')
+             or f'{c["hardware"]["cpu"]}, {c["threads"]} of {c["hardware"]["cores"]} cores')
+    return (f'{c["goal"]:g} % top-1 in {c["seconds"]["mean"]:.1f} s '
+            f'{"holds" if c["holds"] else "does not hold"}: n = {c["n"]}, every run counted, mean '
+            f'{c["top1"]["mean"]:.2f} %{between}, {c["seconds"]["least"]:.1f} to '
+            f'{c["seconds"]["most"]:.1f} s a run; {where}, {c["device"]}, torch '
+            f'{c["versions"]["torch"]}, fused: {c["fused"] or "no"}.{few}')
 
 
-def write_sprint(e: Experiment, goal: float, n: int, out: Path, runtime: Runtime, file: Path | None = None, width: int = 100):
-    "Run what is missing, print the claim and the runs, and write them into `file`. Raises `UserError` as `fit` and `claim` do."
+def write_sprint(e: Experiment, goal: float, n: int, out: Path, runtime: Runtime,
+                 file: Path | None = None, width: int = 100):
+    """Run what is missing, print the claim and the runs, and write them into `file`. Raises
+    `UserError` as `fit` and `claim` do."""
     check(0 < goal < 100, f'--goal is {goal:g}', remedy='choose a percentage')
     if file:
         make_folder(file.parent)
         check(not file.is_dir(), 'this is a folder', str(file), 'name a file in it')
     c = claim(run_all(e, n, out, runtime), goal)
-    check((c['device'], c['fused'] or runtime.fuse) == (runtime.device, runtime.fuse), f'the runs there had device {c["device"]}, fused: {c["fused"] or "no"}', str(out), 'sprint into a folder of its own: --out DIR')
-    print(wrap(header(c), width), table(('run', 'top-1 %', 'seconds'), [(r['id'], f'{r["top1"]:.2f}', f'{r["seconds"]:.1f}') for r in c['runs']], width), sep='\n\n')
+    check((c['device'], c['fused'] or runtime.fuse) == (runtime.device, runtime.fuse),
+          f'the runs there had device {c["device"]}, fused: {c["fused"] or "no"}', str(out),
+          'sprint into a folder of its own: --out DIR')
+    print(wrap(header(c), width),
+          table(('run', 'top-1 %', 'seconds'), [(r['id'], f'{r["top1"]:.2f}', f'{r["seconds"]:.1f}')
+                                                for r in c['runs']], width), sep='\n\n')
     if file: write_json(file, c)
