@@ -1,6 +1,7 @@
 """Where an unfinished run goes on: two checkpoints that take turns.
 
-The elder is overwritten, so the younger is whole whatever happens meanwhile; each counts only with its hash, which is written last.
+The elder is overwritten, so the younger is whole whatever happens meanwhile; each counts only with
+its hash, which is written last.
 """
 import hashlib, json, math, shutil, sys, time
 from contextlib import suppress
@@ -14,18 +15,22 @@ from snn_repro.files import PART, read_json, readable, readable_errors, write, w
 from snn_repro.spec import UserError, check
 
 FOLDER, PLACES = 'checkpoint', ('a', 'b')
-KEPT = {'SGD': {'momentum_buffer'}, 'Adam': {'step', 'exp_avg', 'exp_avg_sq'}, 'AdamW': {'step', 'exp_avg', 'exp_avg_sq'}}   # per weight
+# per weight
+KEPT = {'SGD': {'momentum_buffer'}, 'Adam': {'step', 'exp_avg', 'exp_avg_sq'},
+        'AdamW': {'step', 'exp_avg', 'exp_avg_sq'}}
 
 
 def capture(net: torch.nn.Module, opt: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     "All tensors that the next step depends on: the net's and the optimiser's."
-    kept = {f'opt.{i}.{k}': v for i, s in opt.state_dict()['state'].items() for k, v in s.items() if v is not None}
+    kept = {f'opt.{i}.{k}': v for i, s in opt.state_dict()['state'].items()
+            for k, v in s.items() if v is not None}
     return {f'net.{k}': v for k, v in net.state_dict().items()} | kept
 
 
 def restore(net: torch.nn.Module, opt: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]):
     "Put back what `capture` took."
-    net.load_state_dict({k.removeprefix('net.'): v for k, v in tensors.items() if k.startswith('net.')})
+    net.load_state_dict(
+        {k.removeprefix('net.'): v for k, v in tensors.items() if k.startswith('net.')})
     kept = {}
     for k, v in tensors.items():
         if k.startswith('opt.'): kept.setdefault(int(k.split('.')[1]), {})[k.split('.')[2]] = v
@@ -53,28 +58,42 @@ def not_finite(net: torch.nn.Module, opt: torch.optim.Optimizer) -> str:
     return f'{tensor}{of} of layer {layer or "0"} holds {v[~v.isfinite()][0].item()}'
 
 
-def check_fits(net: torch.nn.Module, opt: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], state: dict):
-    "Raise, before anything is changed, unless a checkpoint's tensors are those of this net and optimiser, and its data those of `Progress`."
+def check_fits(net: torch.nn.Module, opt: torch.optim.Optimizer, tensors: dict[str, torch.Tensor],
+               state: dict):
+    """Raise, before anything is changed, unless a checkpoint's tensors are those of this net and
+    optimiser, and its data those of `Progress`."""
     like, weights, kept = capture(net, opt), [p for g in opt.param_groups for p in g['params']], {}
     found = {k: v for k, v in tensors.items() if k.startswith('net.')}
-    check({k: (v.shape, v.dtype) for k, v in found.items()} == {k: (v.shape, v.dtype) for k, v in like.items() if k.startswith('net.')}, 'it is of another net')
+    check({k: (v.shape, v.dtype) for k, v in found.items()}
+          == {k: (v.shape, v.dtype) for k, v in like.items() if k.startswith('net.')},
+          'it is of another net')
     for k, v in tensors.items():
         kind, i, *name = k.split('.')
         if kind != 'opt': continue
         kept.setdefault(i, set()).update(name)
-        check(i in map(str, range(len(weights))) and len(name) == 1 and v.is_floating_point(), 'it is of another optimiser')
-        check(v.shape == (() if name[0] == 'step' else weights[int(i)].shape), 'it is of another optimiser')
-    check(all(names == KEPT[type(opt).__name__] for names in kept.values()), 'it is of another optimiser')
-    counts, whole = [state['epoch'], *(state['sums'][k] for k in ('right', 'seen', 'steps'))], 'its account of the epochs is not whole'
-    check(len(state['sums']) == 3 and all(type(n) is int and 0 <= n < 2**53 for n in counts) and counts[1] <= counts[2] >= counts[3], whole)
-    check(all(type(p) is str and tensors[f'sums.{p}'].shape == () and tensors[f'sums.{p}'].is_floating_point() for p in state['parts']), whole)
-    check(type(state['history']) is list and len(state['history']) == state['epoch'] and math.isfinite(state['seconds']), whole)
-    check(all(type(v) is float or type(v) is int and abs(v) < 2**53 for row in state['history'] for v in row.values()), whole)
+        check(i in map(str, range(len(weights))) and len(name) == 1 and v.is_floating_point(),
+              'it is of another optimiser')
+        check(v.shape == (() if name[0] == 'step' else weights[int(i)].shape),
+              'it is of another optimiser')
+    check(all(names == KEPT[type(opt).__name__] for names in kept.values()),
+          'it is of another optimiser')
+    counts, whole = ([state['epoch'], *(state['sums'][k] for k in ('right', 'seen', 'steps'))],
+                     'its account of the epochs is not whole')
+    check(len(state['sums']) == 3 and all(type(n) is int and 0 <= n < 2**53 for n in counts)
+          and counts[1] <= counts[2] >= counts[3], whole)
+    check(all(type(p) is str and tensors[f'sums.{p}'].shape == ()
+              and tensors[f'sums.{p}'].is_floating_point() for p in state['parts']), whole)
+    check(type(state['history']) is list and len(state['history']) == state['epoch']
+          and math.isfinite(state['seconds']), whole)
+    check(all(type(v) is float or type(v) is int and abs(v) < 2**53 for row in state['history']
+              for v in row.values()), whole)
 
 
 def save_checkpoint(run, tensors: dict[str, torch.Tensor], state: dict):
-    "Write tensors and plain data in place of the elder checkpoint of the folder `run`. Raises `UserError` where the folder cannot be written."
-    check(Path(run).is_dir(), 'this folder was removed while its run was training', str(run), 'start the same command again')
+    """Write tensors and plain data in place of the elder checkpoint of the folder `run`. Raises
+    `UserError` where the folder cannot be written."""
+    check(Path(run).is_dir(), 'this folder was removed while its run was training', str(run),
+          'start the same command again')
     folder = Path(run)/FOLDER
     check(not folder.is_symlink(), 'a link to somewhere else', str(folder), 'remove it')
     with readable_errors(folder): folder.mkdir(exist_ok=True)
@@ -82,26 +101,33 @@ def save_checkpoint(run, tensors: dict[str, torch.Tensor], state: dict):
     place, count = min(counts, key=counts.get), max(counts.values()) + 1
     content = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
     write(folder/f'{place}.safetensors', content)
-    write_json(folder/f'{place}.json', {'count': count, 'state': state, 'sha256': _digest(content, count, state)})
+    write_json(folder/f'{place}.json',
+               {'count': count, 'state': state, 'sha256': _digest(content, count, state)})
 
 
-def load_checkpoint(run, fits=lambda tensors, state: None) -> tuple[dict[str, torch.Tensor], dict] | None:
-    """The tensors and data of the youngest whole checkpoint of the folder `run`, or None. One that is damaged, or for which `fits(tensors, data)`
-    raises, is passed over, and that is said."""
+def load_checkpoint(run, fits=lambda tensors, state: None
+                    ) -> tuple[dict[str, torch.Tensor], dict] | None:
+    """The tensors and data of the youngest whole checkpoint of the folder `run`, or None. One that
+    is damaged, or for which `fits(tensors, data)` raises, is passed over, and that is said."""
     folder = Path(run)/FOLDER
-    for place in sorted((p for p in PLACES if (folder/f'{p}.json').exists()), key=lambda p: -(_count(folder/f'{p}.json') or math.inf)):
+    for place in sorted((p for p in PLACES if (folder/f'{p}.json').exists()),
+                        key=lambda p: -(_count(folder/f'{p}.json') or math.inf)):
         file = folder/f'{place}.safetensors'
         try:
             with readable(file):
                 about = read_json(folder/f'{place}.json')
                 content = file.read_bytes()
-                check(about['sha256'] == _digest(content, about['count'], about['state']), 'its hash differs')
+                check(about['sha256'] == _digest(content, about['count'], about['state']),
+                      'its hash differs')
                 tensors = load(content)
                 fits(tensors, about['state'])
                 return tensors, about['state']
         except UserError as e:
-            print('snn-repro:', UserError(f'this checkpoint is not whole, going on from the one before ({e.what})', str(folder/place)), file=sys.stderr)
-            with suppress(OSError): (folder/f'{place}.json').unlink()   # so that the next one is written in its place, not over the good one
+            print('snn-repro:', UserError('this checkpoint is not whole, going on from the one '
+                                          f'before ({e.what})', str(folder/place)), file=sys.stderr)
+            with suppress(OSError):
+                # so that the next one is written in its place, not over the good one
+                (folder/f'{place}.json').unlink()
     return None
 
 
@@ -110,7 +136,8 @@ def drop_checkpoints(run): shutil.rmtree(Path(run)/FOLDER, ignore_errors=True)
 
 @dataclass
 class Sums:
-    "What an epoch has added up so far: the parts of the loss (tensors), right answers, images, steps."
+    """What an epoch has added up so far: the parts of the loss (tensors), right answers, images,
+    steps."""
     parts: dict = field(default_factory=dict)
     right: int = 0
     seen: int = 0
@@ -120,7 +147,9 @@ class Sums:
         for k, v in parts.items(): self.parts[k] = self.parts.get(k, 0) + v
         self.right, self.seen, self.steps = self.right + right, self.seen + seen, self.steps + 1
 
-    def means(self) -> dict: return {k: float(v)/self.steps for k, v in self.parts.items()} | {'train': self.right/self.seen}
+    def means(self) -> dict:
+        return ({k: float(v)/self.steps for k, v in self.parts.items()}
+                | {'train': self.right/self.seen})
 
 
 class Progress:
@@ -133,14 +162,22 @@ class Progress:
                  still=lambda: None, data: str = '', train: str = ''):
         self.folder, self.net, self.opt, self.every = folder, net, opt, every
         self.us, self.still, self.data, self.train = us, still, data, train
-        self.epoch, self.sums, self.history, self.before, self.start = 0, Sums(), [], 0.0, time.perf_counter()
-        self.saved, found, self.good = self.start, us.first(lambda: _tidy(folder) or load_checkpoint(folder, lambda *found: check_fits(net, opt, *found))), 'there is no checkpoint yet'
+        self.epoch, self.sums, self.history, self.before, self.start = (0, Sums(), [], 0.0,
+                                                                        time.perf_counter())
+        self.saved, found, self.good = (
+            self.start,
+            us.first(lambda: _tidy(folder) or load_checkpoint(
+                folder, lambda *found: check_fits(net, opt, *found))),
+            'there is no checkpoint yet')
         if found:
             tensors, state = found
             self._check_data(state)
             restore(net, opt, tensors)
-            self.epoch, self.history, self.before = state['epoch'], state['history'], state['seconds']
-            self.sums = Sums({k: tensors[f'sums.{k}'].to(us.device) for k in state['parts']}, **state['sums'])   # in the order of the loss's parts
+            self.epoch, self.history, self.before = (state['epoch'], state['history'],
+                                                     state['seconds'])
+            # in the order of the loss's parts
+            self.sums = Sums({k: tensors[f'sums.{k}'].to(us.device) for k in state['parts']},
+                             **state['sums'])
             self._remember()
 
     @property
@@ -179,7 +216,9 @@ class Progress:
         self.still()
         save_checkpoint(self.folder, tensors, state)
 
-    def _remember(self): self.good = f'the last whole checkpoint is that of epoch {self.epoch}, after {self.sums.steps} steps, in {self.folder/FOLDER}'
+    def _remember(self):
+        self.good = (f'the last whole checkpoint is that of epoch {self.epoch}, after '
+                     f'{self.sums.steps} steps, in {self.folder/FOLDER}')
 
 
 def _tidy(run: Path):

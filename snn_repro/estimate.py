@@ -1,4 +1,5 @@
-"""How long tables and figures take on this machine: a few steps of each kind of run are timed, the rest is arithmetic."""
+"""How long tables and figures take on this machine: a few steps of each kind of run are timed, the
+rest is arithmetic."""
 import heapq, math, time
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +20,13 @@ from snn_repro.unseen import Unseen, extent
 from snn_repro.watch import span, table, wrap
 from snn_repro.work import is_done
 
-BATCH = 250   # images of the timed test pass, as many as `evaluate` takes at a time if they are small
+# images of the timed test pass, as many as `evaluate` takes at a time if they are small
+BATCH = 250
 
 
 class Cost(NamedTuple):
-    "What a run takes: `steps` of `step` seconds and `passes` over the test images of `test` seconds."
+    """What a run takes: `steps` of `step` seconds and `passes` over the test images of `test`
+    seconds."""
     steps: int
     step: float
     passes: int
@@ -34,13 +37,17 @@ class Cost(NamedTuple):
 
 
 def cost(e: Experiment, steps: int, runtime: Runtime, out: Path | None = None) -> Cost:
-    "The cost of `e`: the median of `steps` timed steps, of which the first is a warm-up; and one batch of test images. Raises `UserError` as `fit` does."
+    """The cost of `e`: the median of `steps` timed steps, of which the first is a warm-up; and one
+    batch of test images. Raises `UserError` as `fit` does."""
     try:
         took = trial(e, steps, runtime, out)['seconds'].tolist()
         with threads(runtime.threads): test = _test_pass(e, runtime)
-    except torch.OutOfMemoryError: raise UserError('the memory of the GPU is too small for it', e.slug, 'say --set recipe.micro_batch=N with an N that divides the batch') from None
+    except torch.OutOfMemoryError:
+        raise UserError('the memory of the GPU is too small for it', e.slug,
+                        'say --set recipe.micro_batch=N with an N that divides the batch') from None
     split, _ = load(e.data, runtime.root, e.seed, e.T)
-    return Cost(e.recipe.epochs*len(batches(e, split.train, 0)), median(took[1:] or took), math.ceil(e.recipe.epochs/e.recipe.test_every), test)
+    return Cost(e.recipe.epochs*len(batches(e, split.train, 0)), median(took[1:] or took),
+                math.ceil(e.recipe.epochs/e.recipe.test_every), test)
 
 
 @torch.inference_mode()
@@ -51,7 +58,8 @@ def _test_pass(e: Experiment, runtime: Runtime) -> float:
     index = torch.arange(min(BATCH, len(test), max(1, 2**24//(e.T*math.prod(test.shape)))))
     for _ in range(2):
         start = time.perf_counter()
-        answer(net, test.ready(test.batch(index)[0].to(runtime.device)), e.recipe.precision).logits.cpu()
+        answer(net, test.ready(test.batch(index)[0].to(runtime.device)),
+               e.recipe.precision).logits.cpu()
     return (time.perf_counter() - start)*len(test)/len(index)
 
 
@@ -71,7 +79,8 @@ def share(hours, devices: int) -> float:
     return max(ends)
 
 
-def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: int = 5, devices: int = 1, changes=(), width: int = 100) -> str:
+def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: int = 5,
+             devices: int = 1, changes=(), width: int = 100) -> str:
     """A page of text: the hours of each kind of run that `exhibits` need in `tier`.
     `changes` are such as 'recipe.micro_batch=32'. Then the hours of all that is not finished in the
     folder `out`, on `devices` processors or GPUs like this one. Data sets that are not here are
@@ -82,26 +91,29 @@ def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: i
     machine = surroundings(device)['hardware']
     runs = with_teachers([edits(e, changes) for e in plan(exhibits, tier)])
     check(runs, 'these tables and figures need no runs', ', '.join(x.id for x in exhibits))
-    called = {edits(s, changes): n for x in reversed(exhibits) for n, e in reversed(names(x).items()) if (s := tier.scale(e))}
+    called = {edits(s, changes): n for x in reversed(exhibits)
+              for n, e in reversed(names(x).items()) if (s := tier.scale(e))}
     kinds = {}
     for e in runs: kinds.setdefault(replace(e, seed=0), []).append(e)
     stands_in = {kind: timed(its[0], root) for kind, its in kinds.items()}
     try_out(stands_in.values(), root, out)
     costs = {kind: cost(stands_in[kind], steps, runtime, out)
              for kind in tqdm(kinds, unit='kind', leave=False, disable=None)}
-    rows = [(called.get(kind) or f'{kind.slug} (teacher)', len(kinds[kind]), kind.recipe.epochs, c.steps, _digits(c.step, 3), _digits(c.seconds/3600))
-            for kind, c in costs.items()]
+    rows = [(called.get(kind) or f'{kind.slug} (teacher)', len(kinds[kind]), kind.recipe.epochs,
+             c.steps, _digits(c.step, 3), _digits(c.seconds/3600)) for kind, c in costs.items()]
     hours = {e: costs[replace(e, seed=0)].seconds/3600 for e in runs}
     left = [h for e, h in hours.items() if not is_done(Path(out)/e.id)]
     said = [f'All {len(runs)} runs: {_digits(sum(hours.values()))} hours of '
-            f'{machine.get("gpu") or "one thread of " + machine["cpu"]}.',
-            f'To do: {len(left)} of them ({len(runs) - len(left)} are done in {out}), {_digits(sum(left))} hours; {devices} at a time, about {span(3600*share(left, devices))}.']
+            f'{machine.get("gpu") or "one thread of " + machine["cpu"]}.', f'To do: {len(left)} of '
+            f'them ({len(runs) - len(left)} are done in {out}), {_digits(sum(left))} hours; '
+            f'{devices} at a time, about {span(3600*share(left, devices))}.']
     unseen = sorted({type(kind.data).__name__ for kind, e in stands_in.items()
                      if isinstance(e.data, Unseen)})
     if unseen:
         said.append(f'Timed on images of chance, since these sets are not in {root}: '
                     f'{", ".join(unseen)}. What it takes to read their files is not counted.')
-    return '\n\n'.join([table(('run', 'runs', 'epochs', 'steps', 's/step', 'hours'), rows, width), *(wrap(t, width) for t in said)])
+    return '\n\n'.join([table(('run', 'runs', 'epochs', 'steps', 's/step', 'hours'), rows, width),
+                        *(wrap(t, width) for t in said)])
 
 
 def _digits(x: float, n: int = 2) -> str:

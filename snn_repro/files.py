@@ -8,9 +8,13 @@ from snn_repro.surroundings import count
 
 SEAL, PART, LOCK, ERROR = 'done.json', '.part', 'lock', 'error.json'
 LARGEST = 2**26   # bytes of JSON that are read: a stranger's file does not fill the memory
-BEAT, SILENT = 10, 300   # seconds from one sign of life to the next, and without one until a lock on another host counts as left behind
-FORBIDDEN, OCCUPIED = 'choose a folder you may write to', 'a file stands where a folder is needed: choose another folder'
-REMEDIES = {errno.ENOSPC: 'free some space and start again: what was finished is kept', errno.EPERM: FORBIDDEN, errno.EACCES: FORBIDDEN,
+# seconds from one sign of life to the next, and without one until a lock on another host counts as
+# left behind
+BEAT, SILENT = 10, 300
+FORBIDDEN, OCCUPIED = ('choose a folder you may write to',
+                       'a file stands where a folder is needed: choose another folder')
+REMEDIES = {errno.ENOSPC: 'free some space and start again: what was finished is kept',
+            errno.EPERM: FORBIDDEN, errno.EACCES: FORBIDDEN,
             errno.EROFS: FORBIDDEN, errno.ENOTDIR: OCCUPIED, errno.EEXIST: OCCUPIED}
 
 
@@ -29,7 +33,8 @@ def readable_errors(path):
 
 @contextmanager
 def readable(path, remedy: str = 'restore the file, or remove its folder to make it again'):
-    "Whatever a damaged or mangled file makes its reader raise, as one line that names it. Pipes and devices, which may have no end, are not read."
+    """Whatever a damaged or mangled file makes its reader raise, as one line that names it. Pipes
+    and devices, which may have no end, are not read."""
     try:
         with readable_errors(path):
             check(Path(path).is_file() or not Path(path).exists(), 'this is not a file')
@@ -37,8 +42,11 @@ def readable(path, remedy: str = 'restore the file, or remove its folder to make
     except UserError as e:
         if str(path) in e.where: raise
         raise UserError(e.what, str(path), e.remedy or remedy) from e
-    except Exception as e:   # there is no end to what readers raise: a file of a stranger must not end a program in any of these
-        raise UserError(f'cannot be read ({type(e).__name__}: {" ".join(str(e).split())[:120]})', str(path), remedy) from e
+    # there is no end to what readers raise: a file of a stranger must not end a program in any of
+    # these
+    except Exception as e:
+        raise UserError(f'cannot be read ({type(e).__name__}: {" ".join(str(e).split())[:120]})',
+                        str(path), remedy) from e
 
 
 def file_size(path, remedy: str = 'restore the file, or remove it') -> int:
@@ -86,7 +94,8 @@ def no_empty_folder(path):
 
 
 def write(path, content):
-    "Text or bytes into `path`: written beside it, flushed to the disk, then renamed, so a reader never sees half a file."
+    """Text or bytes into `path`: written beside it, flushed to the disk, then renamed, so a reader
+    never sees half a file."""
     path = Path(path)
     beside = path.with_name(f'{path.name}.{os.getpid()}{PART}')
     with readable_errors(path):
@@ -111,7 +120,8 @@ def read_bytes(path) -> bytes:
 
 
 def read_json(path):
-    "The JSON in `path`. Raises `UserError` if it is missing, is not a file of at most `LARGEST` bytes, or is not JSON."
+    """The JSON in `path`. Raises `UserError` if it is missing, is not a file of at most `LARGEST`
+    bytes, or is not JSON."""
     with readable(path):
         text = read_bytes(path)
         try: return json.loads(text)
@@ -120,7 +130,8 @@ def read_json(path):
 
 def sha256(path) -> str:
     "The SHA-256 of a file, in hexadecimal."
-    with readable_errors(path), open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+    with readable_errors(path), open(path, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
 def inside(name: str) -> bool:
@@ -129,54 +140,68 @@ def inside(name: str) -> bool:
 
 
 def seal(folder, schema: int):
-    "Write `done.json` with the hash of every file in `folder`: from now on the folder counts as finished."
+    """Write `done.json` with the hash of every file in `folder`: from now on the folder counts as
+    finished."""
     folder = Path(folder)
-    files = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in (SEAL, LOCK, ERROR) and p.suffix != PART)
+    files = sorted(p.name for p in folder.iterdir()
+                   if p.is_file() and p.name not in (SEAL, LOCK, ERROR) and p.suffix != PART)
     write_json(folder/SEAL, {'schema': schema, 'sha256': {f: sha256(folder/f) for f in files}})
-    with readable_errors(folder):   # its entries too are on the disk before anybody relies on the seal
+    # its entries too are on the disk before anybody relies on the seal
+    with readable_errors(folder):
         entries = os.open(folder, os.O_RDONLY)
         try: os.fsync(entries)
         finally: os.close(entries)
 
 
 def sealed(folder, schema: int) -> bool:
-    """Whether `folder` is finished. Raises `UserError` if it was written in another schema, or if a file differs
-    from its hash or is missing: such a folder is never read and never overwritten without being told."""
+    """Whether `folder` is finished. Raises `UserError` if it was written in another schema, or if a
+    file differs from its hash or is missing: such a folder is never read and never overwritten
+    without being told."""
     folder = Path(folder)
     if not (folder/SEAL).exists(): return False
     done = read_json(folder/SEAL)
     remedy = 'move or remove this folder, and it is made again'
-    check(isinstance(done, dict) and isinstance(done.get('sha256'), dict), 'the seal is damaged', str(folder/SEAL), remedy)
+    check(isinstance(done, dict) and isinstance(done.get('sha256'), dict), 'the seal is damaged',
+          str(folder/SEAL), remedy)
     found = shown(done.get('schema'))
     check(done.get('schema') == schema, f'written in schema {found}, this version reads {schema}',
           str(folder), remedy)
     for name, digest in done['sha256'].items():
-        check(inside(name), f'the seal names a file elsewhere: {shown(name)}', str(folder/SEAL), remedy)
-        with readable_errors(folder/name): there, link = (folder/name).is_file(), (folder/name).is_symlink()
+        check(inside(name), f'the seal names a file elsewhere: {shown(name)}',
+              str(folder/SEAL), remedy)
+        with readable_errors(folder/name):
+            there, link = (folder/name).is_file(), (folder/name).is_symlink()
         check(not link, 'a link to somewhere else', str(folder/name), remedy)
         check(there, 'missing, though the seal lists it', str(folder/name), remedy)
-        check(sha256(folder/name) == digest, 'changed since the run was finished (its hash differs)', str(folder/name), remedy)
+        check(sha256(folder/name) == digest,
+              'changed since the run was finished (its hash differs)', str(folder/name), remedy)
     return True
 
 
 @contextmanager
 def locked(folder):
-    """Hold the run folder `folder` alone. Raises `Held` if another process has it; a lock whose process is gone is taken over.
+    """Hold the run folder `folder` alone. Raises `Held` if another process has it; a lock whose
+    process is gone is taken over.
 
-    The lock is a file made by exclusive creation, so it holds on a shared file system; its time is renewed as a sign of life.
-    A process that was silent for too long (suspended, say) may have lost it: it gets a function that raises `Held` then, to be called before it writes."""
+    The lock is a file made by exclusive creation, so it holds on a shared file system; its time is
+    renewed as a sign of life. A process that was silent for too long (suspended, say) may have lost
+    it: it gets a function that raises `Held` then, to be called before it writes."""
     path, me = Path(folder)/LOCK, _me() | {'token': secrets.token_hex(8)}
     with readable_errors(path):
         _remove_if_left_behind(path)
         try:
             with open(path, 'x') as f: json.dump(me, f)
-        except FileExistsError: raise Held(f'another process is at this run ({_holder(path)})', str(folder), 'wait for it, or stop it') from None
+        except FileExistsError:
+            raise Held(f'another process is at this run ({_holder(path)})', str(folder),
+                       'wait for it, or stop it') from None
     stop = threading.Event()
     def ours() -> bool:
         with suppress(OSError, ValueError): return json.loads(path.read_bytes()) == me
         return False
     def still():
-        if path.exists() and not ours(): raise Held(f'it was taken over after {SILENT} s without a sign of life ({_holder(path)})', str(folder), 'leave it to that process')
+        if path.exists() and not ours():
+            raise Held(f'it was taken over after {SILENT} s without a sign of life '
+                       f'({_holder(path)})', str(folder), 'leave it to that process')
     def beat():
         while not stop.wait(BEAT):
             with suppress(OSError): ours() and os.utime(path)
@@ -184,7 +209,9 @@ def locked(folder):
     try: yield still
     finally:
         stop.set()
-        with suppress(OSError): ours() and path.unlink()   # where a disk has become read-only, another run sees that we are gone
+        with suppress(OSError):
+            # where a disk has become read-only, another run sees that we are gone
+            ours() and path.unlink()
 
 
 def held(folder) -> bool:
@@ -194,7 +221,8 @@ def held(folder) -> bool:
 
 
 def _me() -> dict:
-    "Who holds a lock: a process on a host, and the SLURM job it belongs to (how often that one was started again)."
+    """Who holds a lock: a process on a host, and the SLURM job it belongs to (how often that one
+    was started again)."""
     job = {}
     if 'SLURM_JOB_ID' in os.environ:
         job = {'job': os.environ['SLURM_JOB_ID'], 'restarts': count('SLURM_RESTART_COUNT')}
@@ -231,7 +259,8 @@ def _gone(path: Path) -> bool:
     except UserError: return False
     if not isinstance(holder, dict): return False
     me = _me()
-    if 'job' in me and holder.get('job') == me['job'] and holder.get('restarts') != me['restarts']: return True
+    if 'job' in me and holder.get('job') == me['job'] and holder.get('restarts') != me['restarts']:
+        return True
     here = (holder.get('host'), holder.get('space', me['space'])) == (me['host'], me['space'])
     with suppress(PermissionError, KeyError, TypeError, OverflowError):
         return here and _ended(holder['pid'])
@@ -257,5 +286,6 @@ def _ended(pid: int) -> bool:
     "Whether there is no such process here, or only what its parent has not asked about yet."
     try: os.kill(pid, 0)
     except ProcessLookupError: return True
-    with suppress(OSError, IndexError): return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z'
+    with suppress(OSError, IndexError):
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z'
     return False

@@ -1,7 +1,9 @@
-"""The fused LIF: spikes forward and back-propagation through time by hand, in few tensor operations.
+"""The fused LIF: spikes forward and back-propagation through time by hand, in few tensor
+operations.
 
-A step costs one comparison and one `addcmul` forward, one `addcmul` backward; all that does not depend on
-the step before runs once for the whole sequence. Autograd would record some eight operations a step instead.
+A step costs one comparison and one `addcmul` forward, one `addcmul` backward; all that does not
+depend on the step before runs once for the whole sequence. Autograd would record some eight
+operations a step instead.
 """
 import torch
 from torch.autograd.function import once_differentiable
@@ -13,25 +15,30 @@ def floating(x):
 
 
 def fused_lif(x, decay: float, gain: float, v_threshold: float, derivative, detach_reset: bool):
-    """Spikes `[T, ...]` (0 or 1, dtype of `floating(x)`) of a LIF with input current `x` `[T, ...]` of any rank and membrane 0 before the first step.
+    """Spikes `[T, ...]` (0 or 1, dtype of `floating(x)`) of a LIF with input current `x` `[T, ...]`
+    of any rank and membrane 0 before the first step.
 
-    Step: `h = decay·u + gain·x`, a spike where `h > v_threshold`, `u = h` where there is none and 0 where there is.
-    `derivative(v)`, with `v = h - v_threshold`, is the surrogate for the spike's derivative; it gets all steps at once and returns
-    a new tensor of the same shape, which this function then overwrites. `detach_reset`: no gradient through the reset.
-    A membrane that is not a number does not fire, and stays so. The membrane of float16 and bfloat16 input is float32. `x` is never written; it may be expanded over `T`. The backward pass
-    keeps one tensor of the size of `x`; without a gradient the membranes become the spikes, in place.
+    Step: `h = decay·u + gain·x`, a spike where `h > v_threshold`, `u = h` where there is none and 0
+    where there is. `derivative(v)`, with `v = h - v_threshold`, is the surrogate for the spike's
+    derivative; it gets all steps at once and returns a new tensor of the same shape, which this
+    function then overwrites. `detach_reset`: no gradient through the reset. A membrane that is not
+    a number does not fire, and stays so. The membrane of float16 and bfloat16 input is float32. `x`
+    is never written; it may be expanded over `T`. The backward pass keeps one tensor of the size of
+    `x`; without a gradient the membranes become the spikes, in place.
     """
     x = floating(x)
     if x.dtype in (torch.float16, torch.bfloat16):
         return fused_lif(x.float(), decay, gain, v_threshold, derivative, detach_reset).to(x.dtype)
-    if torch.compiler.is_compiling(): return _traceable_lif(x, decay, gain, v_threshold, derivative, detach_reset)
+    if torch.compiler.is_compiling():
+        return _traceable_lif(x, decay, gain, v_threshold, derivative, detach_reset)
     if torch.is_grad_enabled() and x.requires_grad:
         return FusedLIF.apply(x, decay, gain, v_threshold, derivative, detach_reset)
     return _membranes(x, decay, v_threshold/gain).gt_(v_threshold/gain)
 
 
 def _membranes(x, decay, threshold):
-    "The scaled membrane before firing: `a[t] = x[t] + decay·a[t-1]·keep`, where `keep` is 0 after a spike, else 1."
+    """The scaled membrane before firing: `a[t] = x[t] + decay·a[t-1]·keep`, where `keep` is 0 after
+    a spike, else 1."""
     a, keep = torch.empty_like(x), torch.empty_like(x[0])
     x, steps = x.unbind(), a.unbind()
     steps[0].copy_(x[0])
@@ -67,9 +74,11 @@ class FusedLIF(torch.autograd.Function):
 
 
 def _traceable_lif(x, decay, gain, v_threshold, derivative, detach_reset):
-    """`fused_lif` for `torch.compile` and `torch.export`, which do not trace tensors that are written into: plain operations for autograd.
+    """`fused_lif` for `torch.compile` and `torch.export`, which do not trace tensors that are
+    written into: plain operations for autograd.
 
-    A spike is given the surrogate's gradient by a term that is 0, `v - v`, of which only the first `v` has a gradient.
+    A spike is given the surrogate's gradient by a term that is 0, `v - v`, of which only the first
+    `v` has a gradient.
     """
     learns, threshold, found = torch.is_grad_enabled() and x.requires_grad, v_threshold/gain, []
     for i in x.unbind():

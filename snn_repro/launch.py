@@ -1,8 +1,8 @@
 """Many runs on the cores or GPUs of this machine.
 
-Each worker is a process that takes runs from the plan (`work`); here they are started, watched and, at the end, asked what failed.
-What is left to do is the plan minus the finished folders, so a launch that was stopped goes on where it was.
-One run that fails does not stop the others.
+Each worker is a process that takes runs from the plan (`work`); here they are started, watched and,
+at the end, asked what failed. What is left to do is the plan minus the finished folders, so a
+launch that was stopped goes on where it was. One run that fails does not stop the others.
 """
 import os, signal, subprocess, sys, time
 from pathlib import Path
@@ -36,10 +36,13 @@ def with_teachers(experiments) -> list[Experiment]:
 
 
 def undone(experiments, out, root: Path | None = None) -> list[Experiment]:
-    "What is not finished of `experiments` and their teachers in the folder `out`. Raises `UserError` if a finished run was changed, or its data were."
+    """What is not finished of `experiments` and their teachers in the folder `out`. Raises
+    `UserError` if a finished run was changed, or its data were."""
     found = {e: open_run(Path(out)/e.id) for e in with_teachers(experiments)}
     for e, done in found.items():
-        if done and 'files' in done.env: check_data(e, done, Path(out)/e.id, root)   # older records would be hashed anew, one by one
+        if done and 'files' in done.env:
+            # older records would be hashed anew, one by one
+            check_data(e, done, Path(out)/e.id, root)
     return [e for e, done in found.items() if done is None]
 
 
@@ -54,8 +57,9 @@ def try_out(experiments, root: Path | None = None, out: Path | None = None):
 
 
 def prepare(experiments, out, runtime: Runtime = Runtime()) -> tuple[Path, list[Experiment]]:
-    """Write the plan of `experiments` and their teachers into the folder `out`, which is made: (`out`, what is left to do). What failed before is tried
-    again. Raises `UserError` if `out` cannot be written or holds a changed run, or if a data set or net cannot be had."""
+    """Write the plan of `experiments` and their teachers into the folder `out`, which is made:
+    (`out`, what is left to do). What failed before is tried again. Raises `UserError` if `out`
+    cannot be written or holds a changed run, or if a data set or net cannot be had."""
     with no_empty_folder(out):
         out = make_folder(out)
         left = undone(experiments, out, runtime.root)
@@ -67,7 +71,8 @@ def prepare(experiments, out, runtime: Runtime = Runtime()) -> tuple[Path, list[
 
 
 def watch(left, out, alive, look: float = LOOK):
-    "Show a bar over the runs `left` until each is done or failed, or `alive()`, which is asked at every look, says that none is at them."
+    """Show a bar over the runs `left` until each is done or failed, or `alive()`, which is asked at
+    every look, says that none is at them."""
     waiting = [e.id for e in left]
     with tqdm(total=len(left), unit='run', disable=None) as bar:
         while True:
@@ -79,23 +84,29 @@ def watch(left, out, alive, look: float = LOOK):
 
 
 def failures(left, out, otherwise: str) -> list[Failure]:
-    "Which of the runs `left` did not finish, and why; `otherwise` is said of one that has no reason of its own."
+    """Which of the runs `left` did not finish, and why; `otherwise` is said of one that has no
+    reason of its own."""
     def why(folder):
         if held(folder): return 'another process is at it: `snn-repro status` tells which'
         return why_failed(folder) or otherwise
     return [Failure(e.id, why(out/e.id)) for e in left if not is_done(out/e.id)]
 
 
-def launch(experiments, out, runtime: Runtime = Runtime(), workers: int | None = None) -> list[Failure]:
-    """Run what is not finished yet of `experiments` and their teachers into folders under `out`, one run at a time in each of `workers` processes
-    (default: one a core that this process may use, or one a GPU; fewer where `runtime.processes` share a run).
-    Raises `UserError` before anything is trained where `prepare` does, or for a device that is not there; Ctrl-C leaves finished runs intact."""
-    check(not in_team(), 'this starts its own processes', 'accelerate launch or torchrun', 'start it alone, with --processes N')
+def launch(experiments, out, runtime: Runtime = Runtime(),
+           workers: int | None = None) -> list[Failure]:
+    """Run what is not finished yet of `experiments` and their teachers into folders under `out`,
+    one run at a time in each of `workers` processes (default: one a core that this process may use,
+    or one a GPU; fewer where `runtime.processes` share a run). Raises `UserError` before anything
+    is trained where `prepare` does, or for a device that is not there; Ctrl-C leaves finished runs
+    intact."""
+    check(not in_team(), 'this starts its own processes', 'accelerate launch or torchrun',
+          'start it alone, with --processes N')
     places = _places(runtime, workers)
     out, left = prepare(experiments, out, runtime)
     if not left: return []
     places = places[:len(left)]
-    print(f'{len(left)} runs to do, {len(with_teachers(experiments)) - len(left)} done before, {len(places)} at a time.')
+    print(f'{len(left)} runs to do, {len(with_teachers(experiments)) - len(left)} done before, '
+          f'{len(places)} at a time.')
     with _Workers(left, out, runtime, places) as team: watch(left, out, team.alive)
     return failures(left, out, f'not finished: its worker {team.ended or "left"}')
 
@@ -105,26 +116,34 @@ def _places(runtime: Runtime, workers: int | None) -> list[dict]:
     n = runtime.processes
     if runtime.device != 'cuda':
         check_device(runtime.device)
-        return [{}]*(workers or (max(1, len(os.sched_getaffinity(0))//n) if runtime.device == 'cpu' else 1))
+        return [{}]*(workers
+                     or (max(1, len(os.sched_getaffinity(0))//n) if runtime.device == 'cpu' else 1))
     from torch.cuda import device_count
     count, listed = device_count(), os.environ.get('CUDA_VISIBLE_DEVICES')
     gpus = listed.split(',')[:count] if listed else [str(i) for i in range(count)]
-    check(len(gpus) >= n, f'{len(gpus)} GPUs can be used here, a run needs {n}', "device 'cuda'", 'cpu works everywhere')
+    check(len(gpus) >= n, f'{len(gpus)} GPUs can be used here, a run needs {n}', "device 'cuda'",
+          'cpu works everywhere')
     groups = [','.join(gpus[i:i + n]) for i in range(0, len(gpus) - n + 1, n)]
-    return [{'CUDA_VISIBLE_DEVICES': groups[i % len(groups)]} for i in range(workers or len(groups))]
+    return [{'CUDA_VISIBLE_DEVICES': groups[i % len(groups)]}
+            for i in range(workers or len(groups))]
 
 
 class _Workers:
     "The worker processes of a launch, one in each of `places`: as a context they end with it."
     def __init__(self, left, out: Path, runtime: Runtime, places):
-        options = [f'--{k}={v}' for k in ('root', 'device', 'threads', 'checkpoint', 'processes', 'tensorboard', 'fuse') if (v := getattr(runtime, k)) is not None]
+        options = [f'--{k}={v}'
+                   for k in ('root', 'device', 'threads', 'checkpoint', 'processes', 'tensorboard',
+                             'fuse') if (v := getattr(runtime, k)) is not None]
         self.command = [sys.executable, '-m', 'snn_repro', 'work', str(out), *options]
-        self.env = os.environ | WORKER | {'OMP_NUM_THREADS': str(runtime.threads), PARENT: str(os.getpid())}
+        self.env = (os.environ | WORKER | {'OMP_NUM_THREADS': str(runtime.threads),
+                                           PARENT: str(os.getpid())})
         self.folders, self.places, self.team, self.ended = [out/e.id for e in left], places, [], ''
         self.before = {f: _lock(f) for f in self.folders}
 
-    def start(self, place: dict):   # in a session of its own, so that Ctrl-C reaches the parent alone
-        process = subprocess.Popen(self.command, env=self.env | place, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    # in a session of its own, so that Ctrl-C reaches the parent alone
+    def start(self, place: dict):
+        process = subprocess.Popen(self.command, env=self.env | place, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, start_new_session=True)
         self.team.append((process, place))
 
     def __enter__(self):
@@ -143,16 +162,20 @@ class _Workers:
             _end(process)
 
     def alive(self) -> bool:
-        "Whether a worker is left. The run of one that was killed is marked as failed, and another worker goes on with the rest."
+        """Whether a worker is left. The run of one that was killed is marked as failed, and another
+        worker goes on with the rest."""
         for process, place in [t for t in self.team if t[0].poll() is not None]:
             self.team.remove((process, place))
             if process.returncode == 0: continue
             _end(process)
             code = process.returncode
-            self.ended = f'was killed ({signal.Signals(-code).name})' if code < 0 else f'ended with exit code {code}'
-            killed = [f for f in self.folders if _lock(f) not in (None, self.before[f]) and not held(f) and not is_done(f)]
+            self.ended = (f'was killed ({signal.Signals(-code).name})' if code < 0
+                          else f'ended with exit code {code}')
+            killed = [f for f in self.folders
+                      if _lock(f) not in (None, self.before[f]) and not held(f) and not is_done(f)]
             for f in killed: fail(f, f'its process {self.ended}')
-            if killed and not all(is_done(f) or (f/ERROR).exists() for f in self.folders): self.start(place)
+            if killed and not all(is_done(f) or (f/ERROR).exists() for f in self.folders):
+                self.start(place)
         return bool(self.team)
 
 

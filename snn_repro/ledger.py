@@ -1,6 +1,8 @@
-"""The ledger of the evidence: a line for every run that was ever launched for it, the discarded ones too. It only grows.
+"""The ledger of the evidence: a line for every run that was ever launched for it, the discarded
+ones too. It only grows.
 
-`ledger.csv` lies beside the packed folders that it tells of. A later line of the same run says what has become of it.
+`ledger.csv` lies beside the packed folders that it tells of. A later line of the same run says what
+has become of it.
 """
 import csv, io, os, time
 from pathlib import Path
@@ -15,7 +17,8 @@ PURPOSES = ('final', 'preliminary', 'search', 'discarded')
 
 
 class Line(NamedTuple):
-    "`date`: the day of the entry (UTC); `seconds` of the run; `commit` of the library that trained it, empty where it is not known."
+    """`date`: the day of the entry (UTC); `seconds` of the run; `commit` of the library that
+    trained it, empty where it is not known."""
     date: str
     tier: str
     id: str
@@ -37,26 +40,32 @@ def run_of(r) -> tuple:
 
 
 def enter(records, path, tier: str, purpose: str, remark: str = '') -> int:
-    """Append a line to the ledger `path` for each of `records` that is not in it, or stands in it with another purpose; how many that were.
-    What was written before stays byte for byte. Raises `UserError` for an unknown purpose and a damaged ledger."""
-    check(purpose in PURPOSES, f'unknown purpose {purpose!r}', str(path), 'choose from ' + ', '.join(PURPOSES))
+    """Append a line to the ledger `path` for each of `records` that is not in it, or stands in it
+    with another purpose; how many that were. What was written before stays byte for byte. Raises
+    `UserError` for an unknown purpose and a damaged ledger."""
+    check(purpose in PURPOSES, f'unknown purpose {purpose!r}', str(path),
+          'choose from ' + ', '.join(PURPOSES))
     known = standing(read(path)) if Path(path).exists() else {}
     new = [r for r in records if run_of(r) not in known or known[run_of(r)].purpose != purpose]
     return _append(path, [_line(r, tier, purpose, remark) for r in new])
 
 
 def enter_pack(folder, tier: str) -> int:
-    """Enter the runs of a packed folder as final into the ledger beside it; final runs of `tier` that no packed folder there holds any more
-    are discarded. Returns how many lines were appended."""
+    """Enter the runs of a packed folder as final into the ledger beside it; final runs of `tier`
+    that no packed folder there holds any more are discarded. Returns how many lines were
+    appended."""
     path = ledger_beside(folder)
     added = enter(Runs(folder), path, tier, 'final')
     held = {run_of(r) for p in path.parent.rglob(RECORDS) for r in Runs(p.parent)}
-    gone = [l for l in standing(read(path)).values() if (l.tier, l.purpose) == (tier, 'final') and l.run not in held] if path.exists() else []
-    return added + _append(path, [l._replace(date=_today(), purpose='discarded', remark='superseded') for l in gone])
+    gone = ([l for l in standing(read(path)).values() if (l.tier, l.purpose) == (tier, 'final')
+             and l.run not in held] if path.exists() else [])
+    return added + _append(
+        path, [l._replace(date=_today(), purpose='discarded', remark='superseded') for l in gone])
 
 
 def ledger_beside(folder) -> Path:
-    "The ledger that tells of a packed folder: beside it, or, for a block of a tier, beside the tier's folder."
+    """The ledger that tells of a packed folder: beside it, or, for a block of a tier, beside the
+    tier's folder."""
     beside = Path(folder).parent/LEDGER
     above = beside.parent.parent/LEDGER
     return above if above.exists() and not beside.exists() else beside
@@ -97,7 +106,8 @@ def _line(r, tier: str, purpose: str, remark: str) -> Line:
     remarks = [remark, 'from changes that were not committed' if r.env.get('dirty') else '']
     hardware, (id, commit, seconds) = r.env['hardware'], run_of(r)
     device = _said(f'{r.env["device"]} {hardware.get("gpu", "")}')
-    return Line(_today(), tier, id, purpose, seconds, _said(hardware['cpu']), str(hardware['cores']), device, commit, _said('; '.join(filter(None, remarks))))
+    return Line(_today(), tier, id, purpose, seconds, _said(hardware['cpu']),
+                str(hardware['cores']), device, commit, _said('; '.join(filter(None, remarks))))
 
 
 def _append(path, lines: list[Line]) -> int:

@@ -1,7 +1,8 @@
-"""One page that opens from disk: how two sets of runs compare, at a glance, the claims, then every table and figure with its tier, seeds and runs;
-and in a terminal one screen of it, or all tables.
+"""One page that opens from disk: how two sets of runs compare, at a glance, the claims, then every
+table and figure with its tier, seeds and runs; and in a terminal one screen of it, or all tables.
 
-All of it is read from records and the catalogue; a notebook's `redraw` alone imports torch, for the experiments of its rows.
+All of it is read from records and the catalogue; a notebook's `redraw` alone imports torch, for the
+experiments of its rows.
 """
 import base64, re
 from collections import Counter
@@ -48,21 +49,28 @@ def folders_of(runs, tier: Tier) -> list[Path]:
 
 
 def ours(tier: Tier) -> Path | None:
-    "The committed runs of a tier: of the folder one is in, or else of the clone that the library runs from; None where there are none."
+    """The committed runs of a tier: of the folder one is in, or else of the clone that the library
+    runs from; None where there are none."""
     homes = Path(), Path(snn_repro.__file__).parents[1]
     return next((p for home in homes if packed_folders(p := home/'results'/tier.name)), None)
 
 
 def write_report(exhibits, tier: Tier, folders, folder, width: int = 100, tables: bool = False, against_ours: bool = False) -> Path:
-    """Write `folder/index.html` from nothing but the records under `folders`, which stand side by side where there are several, and then print a screen of what it
-    says, before it all `tables` of `exhibits` if they are asked for. A first folder is compared with each further one, or `against_ours`, the committed runs.
-    Returns the page's path."""
-    sources, known = {str(f): Runs(f) for f in folders}, find_tier(tier.name)   # `tier` may be that of chapter 31, whose scale takes experiments
+    """Write `folder/index.html` from nothing but the records under `folders`, which stand side by
+    side where there are several, and then print a screen of what it says, before it all `tables` of
+    `exhibits` if they are asked for. A first folder is compared with each further one, or
+    `against_ours`, the committed runs. Returns the page's path."""
+    # `tier` may be that of chapter 31, whose scale takes experiments
+    sources, known = {str(f): Runs(f) for f in folders}, find_tier(tier.name)
     wanted, text = plan(listed(exhibits), known), []
     claims = [c for c in CLAIMS if c.exhibit in {x.id for x in exhibits}]
     said = {name: verdicts(known, runs, claims) for name, runs in sources.items()} if claims else {}
-    sections = [claim_section(said, {name: claim_table(known, runs, claims) for name, runs in sources.items()}, tier)] if claims else []
-    if claims and tables: text.append(f'claims: what the runs say of each\n\n{to_text(side_by_side_verdicts(said).drop(columns=["paper", "where"]), width)}')
+    sections = ([claim_section(said, {name: claim_table(known, runs, claims)
+                                      for name, runs in sources.items()}, tier)] if claims else [])
+    if claims and tables:
+        text.append(
+            'claims: what the runs say of each\n\n'
+            f'{to_text(side_by_side_verdicts(said).drop(columns=["paper", "where"]), width)}')
     for exhibit in exhibits:
         filled = {name: fill(exhibit, tier, runs) for name, runs in sources.items()}
         drawn = {name: exhibit.draw(f, tier.name) for name, f in filled.items()}
@@ -79,7 +87,8 @@ def write_report(exhibits, tier: Tier, folders, folder, width: int = 100, tables
 {''.join(sections)}</html>"""
     path = make_folder(folder)/'index.html'
     write(path, page)
-    empty = [f'{name} holds none of the runs that are asked for in tier {tier.name}.' for name, runs in sources.items() if not any(runs.get(e) for e in wanted)]
+    empty = [f'{name} holds none of the runs that are asked for in tier {tier.name}.'
+             for name, runs in sources.items() if not any(runs.get(e) for e in wanted)]
     text.append(screen(glance, compared, [*empty, *filter(None, [missing])], width))
     for part in [*text, f'Report: {path}']: print(f'\n{part}')
     return path
@@ -90,7 +99,9 @@ def beside(exhibits, tier: Tier, sources: dict, against_ours: bool) -> tuple[lis
     (first, runs), *others = sources.items()
     if against_ours:
         committed = ours(tier)
-        if committed is None: return [], f'Not compared with our runs: they come with the clone, in results/{tier.name}, and are not here.'
+        if committed is None:
+            return ([], 'Not compared with our runs: they come with the clone, in '
+                    f'results/{tier.name}, and are not here.')
         if committed.resolve() != Path(first).resolve(): others.append((str(committed), Runs(committed)))
     return [compare_sets(exhibits, tier, (first, runs), other) for other in others], ''
 
@@ -99,7 +110,8 @@ def screen(glance: pd.DataFrame, compared, remarks, width: int) -> str:
     "What ran, what the claims came to, and what differs, for the end of a terminal."
     lines = []
     for name, told in glance.iloc[:, :-1].items():
-        lines += [f'{name}: {told["runs"]}; seeds {told["seeds"]}; {told["computing time"]}.', *(f'{k}: {v}.' for k, v in told.items() if k.startswith('claims, '))]
+        lines += [f'{name}: {told["runs"]}; seeds {told["seeds"]}; {told["computing time"]}.',
+                  *(f'{k}: {v}.' for k, v in told.items() if k.startswith('claims, '))]
     blocks = [remarks, lines, *([f'{c.here} compared with {c.there}:', *terminal_lines(c)] for c in compared)]
     return '\n\n'.join('\n'.join(wrap(l, width) for l in block) for block in blocks if block)
 
@@ -117,8 +129,9 @@ class Shown(NamedTuple):
 
 
 def redraw(id: str, tier: str = 'mini', records='../results/mini', rerun: bool = False) -> Shown:
-    """The table or figure `id` from the records in the folder `records`. With `rerun` what is missing is trained into `../runs/<tier>`
-    and drawn from there. Raises `UserError` for an unknown id or tier, or a folder that was changed."""
+    """The table or figure `id` from the records in the folder `records`. With `rerun` what is
+    missing is trained into `../runs/<tier>` and drawn from there. Raises `UserError` for an unknown
+    id or tier, or a folder that was changed."""
     from snn_repro import exhibits, experiments
     (exhibit,), tier = exhibits.find([id]), experiments.find_tier(tier)
     if rerun:
@@ -131,8 +144,9 @@ def redraw(id: str, tier: str = 'mini', records='../results/mini', rerun: bool =
 
 
 def at_a_glance(exhibits, sources) -> pd.DataFrame:
-    """Scope, seeds, hardware, computing time and outcome: one column for each `(tier, runs)` of `sources`, and what the papers' full runs
-    take. The outcome counts the verdicts of the claims that look at these `exhibits`."""
+    """Scope, seeds, hardware, computing time and outcome: one column for each `(tier, runs)` of
+    `sources`, and what the papers' full runs take. The outcome counts the verdicts of the claims
+    that look at these `exhibits`."""
     claims = [c for c in CLAIMS if c.exhibit in {x.id for x in exhibits}]
     return summed_up(exhibits, sources, [verdicts(find_tier(tier.name), runs, claims) for tier, runs in sources] if claims else [])
 
@@ -147,7 +161,8 @@ def summed_up(exhibits, sources, said: list[pd.DataFrame]) -> pd.DataFrame:
         scope = {'scope': ', '.join(f'{n} {what}{"s"*(n != 1)}' for what, n in parts_of(here, said).items())}
         records = [r for e in planned if (r := runs.get(e))]
         head = f'here ({tier.name}, {runs.path})' if several else f'here ({tier.name})'
-        columns[head] = scope | {'tier': f'{tier.name}: {tier.about}'} | effort(records, len(planned), dates(runs, records)) | (outcome(said[i]) if said else {})
+        columns[head] = scope | {'tier': f'{tier.name}: {tier.about}'} | effort(
+            records, len(planned), dates(runs, records)) | (outcome(said[i]) if said else {})
     return pd.DataFrame(columns | {"the papers' full runs": full_effort(known)}).fillna('–')
 
 
@@ -157,15 +172,22 @@ def parts_of(exhibits, said) -> dict:
 
 
 def effort(records, planned: int, days=()) -> dict:
-    "What the `records` took: their number, of how many `planned`, seeds, epochs, steps, time, hardware and software, commit and `days`, in words."
+    """What the `records` took: their number, of how many `planned`, seeds, epochs, steps, time,
+    hardware and software, commit and `days`, in words."""
     seconds = sum(r.env['seconds'] for r in records)
-    version = sorted({f'snn-repro {r.env["versions"]["snn-repro"]}, torch {r.env["versions"]["torch"]}, Python {r.env["versions"]["python"]}' for r in records})
+    version = sorted(
+        {f'snn-repro {r.env["versions"]["snn-repro"]}, torch {r.env["versions"]["torch"]}, Python '
+         f'{r.env["versions"]["python"]}' for r in records})
     seeds = sorted({r.seed for r in records})
     one_core = all(r.env['device'] == 'cpu' and r.env.get('threads') == 1 for r in records)
-    return {'runs': f'{len(records)} of {planned} planned, teachers included', 'seeds': f'{seeds[0]} to {seeds[-1]}, paired' if seeds else 'none',
-            'epochs a run': numbers(r.config['recipe']['epochs'] for r in records), 'steps T of a net': numbers(r.config.get('T', '?') for r in records),
-            'computing time': f'{duration(seconds)} {"of one core " if one_core else ""}in all, {duration(seconds/max(len(records), 1))} a run',
-            'hardware': '; '.join(sorted(set(map(processor, records)))), 'software': '; '.join(version),
+    return {'runs': f'{len(records)} of {planned} planned, teachers included',
+            'seeds': f'{seeds[0]} to {seeds[-1]}, paired' if seeds else 'none',
+            'epochs a run': numbers(r.config['recipe']['epochs'] for r in records),
+            'steps T of a net': numbers(r.config.get('T', '?') for r in records),
+            'computing time': f'{duration(seconds)} {"of one core " if one_core else ""}in all, '
+            f'{duration(seconds/max(len(records), 1))} a run',
+            'hardware': '; '.join(sorted(set(map(processor, records)))),
+            'software': '; '.join(version),
             'commit': distinct(map(commit, records)), 'made on': span(days)}
 
 
@@ -174,11 +196,15 @@ def full_effort(known) -> dict:
     paper = find_tier('paper')
     full = plan(known, paper)
     steps = (int(re.search(r'-t(\d+)-', run.slug + '-')[1]) for run in full)
-    return {'scope': 'the same', 'tier': paper.about, 'runs': f'{len(full)}, teachers included, for one seed', 'seeds': 'one, as far as the papers tell',
+    return {'scope': 'the same', 'tier': paper.about,
+            'runs': f'{len(full)}, teachers included, for one seed',
+            'seeds': 'one, as far as the papers tell',
             'epochs a run': numbers(run.epochs for run in full), 'steps T of a net': numbers(steps),
-            'computing time': "hours to days of a GPU a run: TET's author names about 5 hours on four RTX 3090 for one ResNet-19 on CIFAR. "
-                              'Of all of it: not known; `snn-repro plan` times it on a given machine',
-            'hardware': 'GPUs', 'software': "the official TKS code; for EnOF the first author's public MPBN code"}
+            'computing time': "hours to days of a GPU a run: TET's author names about 5 hours on "
+            "four RTX 3090 for one ResNet-19 on CIFAR. "
+            'Of all of it: not known; `snn-repro plan` times it on a given machine',
+            'hardware': 'GPUs',
+            'software': "the official TKS code; for EnOF the first author's public MPBN code"}
 
 
 def numbers(values) -> str: return ', '.join(map(str, sorted(set(map(str, values)), key=lambda v: (len(v), v))))
@@ -204,13 +230,14 @@ def side_by_side_verdicts(said: dict) -> pd.DataFrame:
 
 
 def side_by_side(tables: dict) -> pd.DataFrame:
-    """Tables of the same rows as blocks of columns, each under its name; the paper's numbers stand in the first, runs and notes in a last one.
-    As it is if there is one."""
+    """Tables of the same rows as blocks of columns, each under its name; the paper's numbers stand
+    in the first, runs and notes in a last one. As it is if there is one."""
     first, *others = tables.values()
     if not others: return first
     about, papers = ['run', 'note'], [c for c in first if c.endswith(', paper')]
     blocks = {name: t.drop(columns=about + papers*(t is not first)) for name, t in tables.items()}
-    blocks['runs'] = pd.DataFrame({'run': [next((r for r in row if r != DASH), DASH) for row in zip(*(t['run'] for t in tables.values()))],
+    blocks['runs'] = pd.DataFrame({'run': [next((r for r in row if r != DASH), DASH)
+                                           for row in zip(*(t['run'] for t in tables.values()))],
                                    'note': first['note'].tolist()}, first.index)
     corner = next((t.columns.name for t in tables.values() if t.columns.name), None)
     return pd.concat(blocks, axis=1).rename_axis(columns=[None, corner])
@@ -221,22 +248,30 @@ def is_table(drawn: dict) -> bool: return all(isinstance(d, pd.DataFrame) for d 
 
 def claim_section(said: dict, compared: dict, tier: Tier) -> str:
     "The HTML of the claims: one line each, and every comparison behind them."
-    told = ''.join(f'<details><summary>{len(df)} comparisons{of(name, compared)}</summary>{html_table(df)}</details>' for name, df in compared.items())
-    return (f'<section id="claims"><h2>Claims</h2><p class="source">tier {tier.name} · {", ".join(VERDICTS[:-1])} or {VERDICTS[-1]}: '
-            f'by paired seeds, 95 % intervals and Holm\'s correction within a claim</p>{html_table(side_by_side_verdicts(said))}{told}</section>')
+    told = ''.join(f'<details><summary>{len(df)} '
+                   f'comparisons{of(name, compared)}</summary>{html_table(df)}</details>'
+                   for name, df in compared.items())
+    return (f'<section id="claims"><h2>Claims</h2><p class="source">tier {tier.name} · '
+            f'{", ".join(VERDICTS[:-1])} or {VERDICTS[-1]}: by paired seeds, 95 % intervals and '
+            'Holm\'s correction within a '
+            f'claim</p>{html_table(side_by_side_verdicts(said))}{told}</section>')
 
 
 def section(exhibit: Exhibit, filled: dict, drawn: dict, tier: Tier) -> str:
     "The HTML of one table or figure, from the rows filled and drawn by name of a folder."
     settings = {name: seeds_by_setting(rows) for name, rows in filled.items()}
-    body = html_table(side_by_side(drawn)) if is_table(drawn) else ''.join(
-        f'{"" if len(drawn) == 1 else f"<h3>{escape(name)}</h3>"}<img alt="{escape(exhibit.title + of(name, drawn))}" src="data:image/png;base64,'
-        f'{base64.b64encode(figure.png(150)).decode()}">' for name, figure in drawn.items())
+    body = (html_table(side_by_side(drawn)) if is_table(drawn) else ''.join(
+        f'{"" if len(drawn) == 1 else f"<h3>{escape(name)}</h3>"}<img '
+        f'alt="{escape(exhibit.title + of(name, drawn))}" '
+        f'src="data:image/png;base64,{base64.b64encode(figure.png(150)).decode()}">'
+        for name, figure in drawn.items()))
     n = ', '.join(f'{max((len(s) for s in found.values()), default=0)} seeds{of(name, drawn)}' for name, found in settings.items())
-    return (f'<section id="{exhibit.id}"><h2>{escape(exhibit.title)}</h2><p class="source">{escape(exhibit.source)} · tier {tier.name} · {n} · '
+    return (f'<section id="{exhibit.id}"><h2>{escape(exhibit.title)}</h2><p '
+            f'class="source">{escape(exhibit.source)} · tier {tier.name} · {n} · '
             f'<code>{exhibit.id}</code></p>{body}<p>{escape(exhibit.caption)}</p>'
-            + ''.join(f'<details><summary>{len(found)} settings{of(name, drawn)}</summary><ul>{listing(found)}</ul></details>' for name, found in settings.items())
-            + '</section>')
+            + ''.join(f'<details><summary>{len(found)} '
+                      f'settings{of(name, drawn)}</summary><ul>{listing(found)}</ul></details>'
+                      for name, found in settings.items()) + '</section>')
 
 
 def of(name: str, names) -> str:
@@ -257,5 +292,7 @@ def listing(settings: dict) -> str:
 
 def html_table(df: pd.DataFrame) -> str:
     "The table as HTML; a cell with the mark of the best in bold, and what its marks mean below."
-    html = re.sub(rf'<td>([^<]*(?:{re.escape(MARK)}|{re.escape(escape(DIFFERS_MARK))}))</td>', r'<td><b>\1</b></td>', df.to_html(border=0, justify='left'))
-    return f'<div class="wide{" blocks"*(df.columns.nlevels > 1)}">{html}</div>' + ''.join(f'<p class="source">{escape(said)}</p>' for said in legends(df))
+    html = re.sub(rf'<td>([^<]*(?:{re.escape(MARK)}|{re.escape(escape(DIFFERS_MARK))}))</td>',
+                  r'<td><b>\1</b></td>', df.to_html(border=0, justify='left'))
+    return (f'<div class="wide{" blocks"*(df.columns.nlevels > 1)}">{html}</div>'
+            + ''.join(f'<p class="source">{escape(said)}</p>' for said in legends(df)))

@@ -17,8 +17,10 @@ class UserError(Exception):
         super().__init__(what, where, remedy)
 
     def __str__(self):
-        said = ''.join([f'{self.where}: ' if self.where else '', self.what, f' ({self.remedy})' if self.remedy else ''])
-        return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in said)   # one line, whatever a file's name or content is
+        said = ''.join([f'{self.where}: ' if self.where else '', self.what,
+                        f' ({self.remedy})' if self.remedy else ''])
+        # one line, whatever a file's name or content is
+        return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in said)
 
 
 def check(ok, what: str, where: str = '', remedy: str = ''):
@@ -35,9 +37,11 @@ def shown(v) -> str:
 
 
 def _family(cls) -> dict:
-    "Every class derived from `cls`, `cls` included, by name. Of two with one name the library's counts, not a copy made in a notebook."
+    """Every class derived from `cls`, `cls` included, by name. Of two with one name the library's
+    counts, not a copy made in a notebook."""
     def all_of(c): return [c, *(e for d in c.__subclasses__() for e in all_of(d))]
-    return {c.__name__: c for c in sorted(all_of(cls), key=lambda c: c.__module__.startswith('snn_repro.'))}
+    return {c.__name__: c
+            for c in sorted(all_of(cls), key=lambda c: c.__module__.startswith('snn_repro.'))}
 
 
 _hints = lru_cache(maxsize=None)(typing.get_type_hints)
@@ -45,10 +49,13 @@ _hints = lru_cache(maxsize=None)(typing.get_type_hints)
 
 @lru_cache(maxsize=None)
 def _unfinished(cls) -> bool:
-    "Whether a class leaves all to those derived from it: a method that is not implemented, or class variables none of which has a value."
+    """Whether a class leaves all to those derived from it: a method that is not implemented, or
+    class variables none of which has a value."""
     methods = [m for n in dir(cls) if hasattr(m := getattr(cls, n), '__code__')]
-    wanted = [n for c in cls.__mro__ for n, kind in vars(c).get('__annotations__', {}).items() if typing.get_origin(kind) is typing.ClassVar and n not in vars(c)]
-    return any('NotImplementedError' in m.__code__.co_names for m in methods) or bool(wanted) and not any(hasattr(cls, n) for n in wanted)
+    wanted = [n for c in cls.__mro__ for n, kind in vars(c).get('__annotations__', {}).items()
+              if typing.get_origin(kind) is typing.ClassVar and n not in vars(c)]
+    return (any('NotImplementedError' in m.__code__.co_names for m in methods)
+            or bool(wanted) and not any(hasattr(cls, n) for n in wanted))
 
 
 def source_of(cls) -> str:
@@ -76,8 +83,8 @@ class Spec:
     """A frozen setting. Subclasses are frozen dataclasses; `__post_init__` checks single values.
 
     `variants` names sets of other values for the same fields, such as
-    `{'paper': dict(combine='mean')}` where a paper's text and its authors' code differ.
-    `later` names fields that came after runs had been made: at their default they are left out of the key,
+    `{'paper': dict(combine='mean')}` where a paper's text and its authors' code differ. `later`
+    names fields that came after runs had been made: at their default they are left out of the key,
     so those runs keep their ids.
     """
     variants: typing.ClassVar[dict] = {}
@@ -98,15 +105,18 @@ class Spec:
         check(isinstance(d, dict), f'expected a setting with a "type", found {shown(d)}', where)
         family = _family(cls)
         name = d.get('type', cls.__name__)
-        check(isinstance(name, str) and name in family and not _unfinished(family[name]), f'unknown type {shown(name)}', where,
-              'known: ' + ', '.join(sorted(n for n, c in family.items() if not n.startswith('_') and not _unfinished(c))))
+        check(isinstance(name, str) and name in family and not _unfinished(family[name]),
+              f'unknown type {shown(name)}', where,
+              'known: ' + ', '.join(sorted(n for n, c in family.items()
+                                           if not n.startswith('_') and not _unfinished(c))))
         kind = family[name]
         fields = {f.name: f for f in dataclasses.fields(kind)}
         for k in d:
             check(k in fields or k in ('type', 'source'), f'unknown key {shown(k)}', where,
                   f'{name} has: ' + ', '.join(fields))
         for k, f in fields.items():
-            check(k in d or f.default is not dataclasses.MISSING, f'missing key {k!r}', where, f'{name} needs it')
+            check(k in d or f.default is not dataclasses.MISSING, f'missing key {k!r}', where,
+                  f'{name} needs it')
         check('source' not in d or d['source'] == source_of(kind),
               f'the source of {name} is another here than where this was written', where,
               'restore it, or start a run of its own')
@@ -156,29 +166,34 @@ def _value(v, hint, where: str):
         if v is None and type(None) in args: return None
         return _value(v, next(a for a in args if a is not type(None)), where)
     if origin is typing.Literal:
-        check(any(type(v) is type(a) and v == a for a in args), f'{shown(v)} is not possible', where, 'choose from ' + ', '.join(map(str, args)))
+        check(any(type(v) is type(a) and v == a for a in args), f'{shown(v)} is not possible',
+              where, 'choose from ' + ', '.join(map(str, args)))
         return v
     if origin is tuple:
         check(isinstance(v, (list, tuple)), f'expected a list, found {shown(v)}', where)
         item = lambda i: args[0] if args[-1] is ... else args[i]
-        check(args[-1] is ... or len(v) == len(args), f'expected {len(args)} values, found {len(v)}', where)
+        check(args[-1] is ... or len(v) == len(args),
+              f'expected {len(args)} values, found {len(v)}', where)
         return tuple(_value(o, item(i), f'{where}.{i}') for i, o in enumerate(v))
     if isinstance(hint, type) and issubclass(hint, Spec):
         return v if isinstance(v, hint) else hint.from_dict(v, where)
     if hint is float and type(v) is int and abs(v) < 2**1000: v = float(v)
     check(type(v) is hint, f'expected {hint.__name__}, found {shown(v)}', where)
-    check(hint is not float or math.isfinite(v), f'{v} is not possible', where, 'give a finite number')
+    check(hint is not float or math.isfinite(v), f'{v} is not possible', where,
+          'give a finite number')
     return v
 
 
 def edit(spec: Spec, path: str, value):
-    "`spec` with the field at a dotted `path` (`recipe.epochs`, `objective.0.peak`) set to a JSON value."
+    """`spec` with the field at a dotted `path` (`recipe.epochs`, `objective.0.peak`) set to a JSON
+    value."""
     d = node = spec.to_dict()
     *parents, last = path.split('.')
     for i, p in enumerate([*parents, last]):
         here = '.'.join([type(spec).__name__, *parents[:i]])
         if isinstance(node, list):
-            check(p in map(str, range(len(node))), f'no entry {shown(p)}', here, f'it has {len(node)}, counted from 0')
+            check(p in map(str, range(len(node))), f'no entry {shown(p)}', here,
+                  f'it has {len(node)}, counted from 0')
             p = int(p)
         else:
             check(isinstance(node, dict) and p in node, f'unknown key {shown(p)}', here,
@@ -190,7 +205,8 @@ def edit(spec: Spec, path: str, value):
 
 
 def edits(spec: Spec, changes):
-    "`spec` after `changes` such as 'recipe.epochs=5', one after the other; a value is JSON, or else text."
+    """`spec` after `changes` such as 'recipe.epochs=5', one after the other; a value is JSON, or
+    else text."""
     for change in changes:
         path, equals, text = change.partition('=')
         check(equals, 'expected KEY=VALUE', f'--set {change}')
@@ -201,7 +217,8 @@ def edits(spec: Spec, changes):
 
 
 def variant(spec: Spec, name: str):
-    "`spec` with the variant `name` of each part applied, at every depth; parts without that variant stay as they are."
+    """`spec` with the variant `name` of each part applied, at every depth; parts without that
+    variant stay as they are."""
     def deep(v):
         if isinstance(v, Spec): return variant(v, name)
         return tuple(map(deep, v)) if isinstance(v, tuple) else v
@@ -212,13 +229,15 @@ def variant(spec: Spec, name: str):
 def diff(a: Spec, b: Spec) -> dict:
     "The dotted paths at which two settings differ, each with both values."
     fa, fb = flat(a), flat(b)
-    return {k: (fa.get(k), fb.get(k)) for k in sorted(fa.keys() | fb.keys()) if fa.get(k) != fb.get(k)}
+    return {k: (fa.get(k), fb.get(k))
+            for k in sorted(fa.keys() | fb.keys()) if fa.get(k) != fb.get(k)}
 
 
 def flat(spec: Spec) -> dict:
     "A setting as one level of dotted paths."
     def walk(v, path):
-        if isinstance(v, dict): return {p: o for k, w in v.items() for p, o in walk(w, f'{path}.{k}').items()}
+        if isinstance(v, dict):
+            return {p: o for k, w in v.items() for p, o in walk(w, f'{path}.{k}').items()}
         if isinstance(v, list) and any(isinstance(o, dict) for o in v):
             return {p: o for i, w in enumerate(v) for p, o in walk(w, f'{path}.{i}').items()}
         return {path[1:]: v}

@@ -1,4 +1,5 @@
-"What the records of several tiers say about the claims, in a few sentences: for the one-page summary."
+"""What the records of several tiers say about the claims, in a few sentences: for the one-page
+summary."""
 from pathlib import Path
 
 from snn_repro.catalogue import Tier
@@ -30,13 +31,16 @@ def borderline(tier: Tier, runs: Runs | None, claims=CLAIMS) -> set[str]:
 
 
 def unsteady(sources, claims=CLAIMS) -> str:
-    "One sentence: how many words a redraw of the seeds changes in each `(tier, runs)` of `sources`."
+    """One sentence: how many words a redraw of the seeds changes in each `(tier, runs)` of
+    `sources`."""
     found = [(tier.name, changing(tier, runs, claims)) for tier, runs in sources if runs]
-    return 'Redrawn seeds change words: ' + ', '.join(f'{c.comparisons:.0f} of {c.of} in {name}' for name, c in found) + '.'
+    return ('Redrawn seeds change words: '
+            + ', '.join(f'{c.comparisons:.0f} of {c.of} in {name}' for name, c in found) + '.')
 
 
 def heading(words: dict) -> str:
-    "Tier -> verdict as 'Reproduced in mini and small', 'Reproduced in mini, mixed in small'; tiers where a claim was not tried are left out."
+    """Tier -> verdict as 'Reproduced in mini and small', 'Reproduced in mini, mixed in small';
+    tiers where a claim was not tried are left out."""
     tiers = {}
     for tier, w in words.items():
         if w != NOT_TRIED: tiers.setdefault(w, []).append(tier)
@@ -45,12 +49,17 @@ def heading(words: dict) -> str:
 
 
 def findings(sources, claims=CLAIMS) -> str:
-    "Markdown: each claim once, under what the `(tier, runs)` of `sources` say of it; with a dagger where the word of one is borderline."
+    """Markdown: each claim once, under what the `(tier, runs)` of `sources` say of it; with a
+    dagger where the word of one is borderline."""
     said, groups, rest = {tier.name: weighed(tier, runs, claims) for tier, runs in sources}, {}, 0
     loose = set().union(*(borderline(tier, runs, claims) for tier, runs in sources))
     for c in claims:
         words = {name: word(v[c.id]) for name, v in said.items()}
         if all(w in OPEN for w in words.values()): rest += 1
-        else: groups.setdefault(heading(words), {}).setdefault(c.paper, []).append(c.says + DAGGER*(c.id in loose))
-    lines = [f'- *{head}.* ' + ' '.join(f'{paper}: {"; ".join(says)}.' for paper, says in papers.items()) for head, papers in sorted(groups.items())]
+        else:
+            groups.setdefault(heading(words), {}).setdefault(c.paper, []).append(
+                c.says + DAGGER*(c.id in loose))
+    lines = [
+        f'- *{head}.* ' + ' '.join(f'{paper}: {"; ".join(says)}.' for paper, says in papers.items())
+        for head, papers in sorted(groups.items())]
     return '\n'.join([*lines, f'- *Open in every tier:* {rest} of {len(claims)} claims.'])

@@ -1,4 +1,5 @@
-"""Whether the evidence holds: every hash, every number recomputed from the outcomes, teachers, pairs of seeds, and the ledger.
+"""Whether the evidence holds: every hash, every number recomputed from the outcomes, teachers,
+pairs of seeds, and the ledger.
 
 A fault ends nothing here: all of them are told, a line each. Nothing imports torch.
 """
@@ -21,14 +22,18 @@ from snn_repro.watch import table, wrap
 EXACT = 1e-12   # another processor may take a sum in another order, and no more
 BENCH = {'hardware': dict, 'versions': dict, 'threads': int, 'device': str, 'date': str,
          'rows': list}
-ROW = {'id': str, 'against': str, 'ratio': float, 'low': float, 'high': float, 'ours': float, 'theirs': float, 'unit': str, 'repeats': int, 'note': str}
-SPRINT = {'goal': float, 'n': int, 'holds': bool, 'top1': {'mean': float}, 'seconds': {'mean': float}, 'hardware': dict, 'versions': dict, 'threads': int, 'device': str, 'runs': list}
+ROW = {'id': str, 'against': str, 'ratio': float, 'low': float, 'high': float, 'ours': float,
+       'theirs': float, 'unit': str, 'repeats': int, 'note': str}
+SPRINT = {'goal': float, 'n': int, 'holds': bool, 'top1': {'mean': float},
+          'seconds': {'mean': float}, 'hardware': dict, 'versions': dict, 'threads': int,
+          'device': str, 'runs': list}
 LAP = {'id': str, 'seed': int, 'top1': float, 'seconds': float}
 
 
 @dataclass
 class Looked:
-    "What was looked at in a packed folder, a folder of run folders, or a file of timings: its records, and what is `wrong`, as pairs (where, what)."
+    """What was looked at in a packed folder, a folder of run folders, or a file of timings: its
+    records, and what is `wrong`, as pairs (where, what)."""
     path: Path
     records: list = field(default_factory=list)
     packed: bool = False
@@ -40,16 +45,18 @@ class Looked:
 
 
 def verify(root, width: int = 100):
-    """Print what was looked at under `root`, one line for each fault (to stderr), and the hours that the ledger tells of.
-    Raises `UserError` if anything is wrong, or nothing is there."""
+    """Print what was looked at under `root`, one line for each fault (to stderr), and the hours
+    that the ledger tells of. Raises `UserError` if anything is wrong, or nothing is there."""
     root = Path(root)
-    check(root.is_dir(), 'there is no such folder', str(root), 'name a folder of packed records, or of runs')
+    check(root.is_dir(), 'there is no such folder', str(root),
+          'name a folder of packed records, or of runs')
     looked = [_opened(f) for f in _folders(root)]
     ids = {r.id for l in looked for r in l.records}
     for l in looked: _look(l, ids)
     ledgers = _ledgers(root, looked)
     looked += [_timings(f) for f in sorted((root/'bench').glob('*.json'))]
-    check(looked, 'there are no runs in this folder', str(root), 'name a folder of packed records, or of runs')
+    check(looked, 'there are no runs in this folder', str(root),
+          'name a folder of packed records, or of runs')
     print(page(looked, ledgers, width))
     faults = [str(UserError(what, where)) for l in looked for where, what in l.wrong]
     for f in faults: print(f'wrong: {f}', file=sys.stderr)
@@ -58,11 +65,14 @@ def verify(root, width: int = 100):
 
 def page(looked, ledgers: dict, width: int) -> str:
     "What was looked at, what could not be recomputed, and the hours of each tier and purpose."
-    rows = [(l.path, len(l.records) or '–', l.numbers or '–', len(l.wrong) or 'nothing') for l in looked]
+    rows = [(l.path, len(l.records) or '–', l.numbers or '–', len(l.wrong) or 'nothing')
+            for l in looked]
     parts = [table(('folder', 'runs', 'numbers recomputed', 'wrong'), rows, width)]
     if others := sorted(set().union(*(l.others for l in looked))):
-        parts.append(wrap(f'Not recomputed, since it takes more than the outcomes: {", ".join(others)}.', width))
-    spent = [(tier, purpose, n, f'{h:.2f}') for lines in ledgers.values() for (tier, purpose), (n, h) in hours(lines).items()]
+        parts.append(wrap('Not recomputed, since it takes more than the outcomes: '
+                          f'{", ".join(others)}.', width))
+    spent = [(tier, purpose, n, f'{h:.2f}') for lines in ledgers.values()
+             for (tier, purpose), (n, h) in hours(lines).items()]
     if spent: parts.append(table(('tier', 'purpose', 'runs', 'hours'), spent, width))
     return ''.join(c if c.isprintable() or c == '\n' else '?' for c in '\n\n'.join(parts))
 
@@ -77,7 +87,8 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _opened(path: Path) -> Looked:
-    "The records of a folder whose hashes and plain data are right; of each run the seeds and names are told apart."
+    """The records of a folder whose hashes and plain data are right; of each run the seeds and
+    names are told apart."""
     l = Looked(path)
     try:
         runs = Runs(path)
@@ -91,12 +102,14 @@ def _opened(path: Path) -> Looked:
         try: l.records.append(runs.find(name))
         except UserError as e: l.tell(e.where, e.what)
     for (*_, seed, key), n in Counter(('', *name.split('-')[-2:]) for name in names).items():
-        if n > 1: l.tell(path, f'{n} runs of the setting {shown(key)} with the seed {shown(seed[1:])}')
+        if n > 1:
+            l.tell(path, f'{n} runs of the setting {shown(key)} with the seed {shown(seed[1:])}')
     return l
 
 
 def _look(l: Looked, ids: set):
-    "What is wrong with the records of a folder, each alone and beside each other. `ids`: those of all runs that were found."
+    """What is wrong with the records of a folder, each alone and beside each other. `ids`: those of
+    all runs that were found."""
     sound = []
     for r in l.records:
         file = l.path/RECORDS if l.packed else l.path/r.id/'config.json'
@@ -114,27 +127,34 @@ def _pairs(l: Looked, sound):
     "One teacher of a name, and one set of data for all runs of a seed."
     taught, seen = {}, {}
     for r, data in sound:
-        if told := r.env.get('teacher'): taught.setdefault(told['id'], set()).add(shown(told.get('weights')))
+        if told := r.env.get('teacher'):
+            taught.setdefault(told['id'], set()).add(shown(told.get('weights')))
         seen.setdefault(data, {}).setdefault(shown(r.env.get('data')), r.id)
     for id, weights in taught.items():
-        if len(weights) > 1: l.tell(l.path, f'students of {shown(id)} name {len(weights)} different weights of it')
+        if len(weights) > 1:
+            l.tell(l.path, f'students of {shown(id)} name {len(weights)} different weights of it')
     for first, *others in map(dict.values, seen.values()):
-        for id in others: l.tell(l.path/id, f'saw other data than {shown(first)}, which has the same setting of data and seed')
+        for id in others:
+            l.tell(l.path/id, f'saw other data than {shown(first)}, which has the same setting of '
+                   'data and seed')
 
 
 # What is wrong with one record
 
 def _name(r):
     run = Run.from_dict(r.config)
-    if not r.id.endswith(f'-s{run.seed}-{run.key}'): yield f'its setting is another than its name says: seed {shown(run.seed)}, {run.key}'
+    if not r.id.endswith(f'-s{run.seed}-{run.key}'):
+        yield f'its setting is another than its name says: seed {shown(run.seed)}, {run.key}'
 
 
 def _history(r):
     h, epochs = r.history, r.config['recipe']['epochs']
-    if h['epoch'].tolist() != list(range(len(h))) or len(h) != epochs: yield f'its history has not the epochs 0 to {shown(epochs - 1)}'
+    if h['epoch'].tolist() != list(range(len(h))) or len(h) != epochs:
+        yield f'its history has not the epochs 0 to {shown(epochs - 1)}'
     tested = h['test'].dropna()
     if not len(tested) or f'{tested.iloc[-1]:.9g}' != f'{r.metrics["top1"]:.9g}':
-        yield f'top1 is {r.metrics["top1"]}, the last test of its history {tested.iloc[-1] if len(tested) else "missing"}'
+        yield (f'top1 is {r.metrics["top1"]}, the last test of its history '
+               f'{tested.iloc[-1] if len(tested) else "missing"}')
 
 
 def _teacher(r, ids):
@@ -143,20 +163,23 @@ def _teacher(r, ids):
     *slug, _, key = r.id.split('-')
     if (first := '-'.join([*slug, 's0', key])) not in contents()['runs']: return
     asked = replace(planned(first), seed=r.seed).teacher
-    if told != (asked and asked.id): yield f'its teacher is {shown(told)}, that of its setting {asked and asked.id}'
+    if told != (asked and asked.id):
+        yield f'its teacher is {shown(told)}, that of its setting {asked and asked.id}'
 
 
 def _outcomes(l: Looked, r):
     o, features = r.load('outcomes'), r.load('features')   # read, and not kept with the record
     yield from _answers(o, r.config.get('T'))
-    if features is not None and len(features) != len(spaced(len(o['label']))): yield f'features of {len(features)} of {len(o["label"])} images'
+    if features is not None and len(features) != len(spaced(len(o['label']))):
+        yield f'features of {len(features)} of {len(o["label"])} images'
     numbers = summary(o)
     found, said = _flat(numbers), _flat(r.metrics)
     l.numbers += len(found)
     l.others |= r.metrics.keys() - numbers.keys()
     for k in found.keys() | {k for k in said if k.split()[0] in ('prefix', 'step')}:
         if not (k in found and type(said.get(k)) is float and abs(said[k] - found[k]) <= EXACT):
-            yield f'{k} is {shown(said.get(k, "missing"))}, its outcomes give {found.get(k, "none")}'
+            yield (
+                f'{k} is {shown(said.get(k, "missing"))}, its outcomes give {found.get(k, "none")}')
 
 
 def _weights(l: Looked, r):
@@ -173,7 +196,8 @@ def _answers(o, T):
     "Where the arrays of outcomes say different things."
     right, first = o['prefix'][:, -1] == o['label'], o['rank'] == 0
     if n := int((first & ~right).sum()): yield f'rank and answer do not fit on {n} images'
-    if n := int((o['step'][:, 0] != o['prefix'][:, 0]).sum()): yield f'the first step and the prefix of one step differ on {n} images'
+    if n := int((o['step'][:, 0] != o['prefix'][:, 0]).sum()):
+        yield f'the first step and the prefix of one step differ on {n} images'
     if o['step'].shape[1] != T: yield f'{o["step"].shape[1]} steps, its setting has {shown(T)}'
     yield from _orders(o, right) if 'calibration' in o else _scores(o, right & ~first)
 
@@ -193,21 +217,25 @@ def _scores(o, shared):
     And `sure` is the softmax."""
     apart = shared & (o['max_softmax']*(o['rank'] + 1.) > 1 + 1e-6)
     if n := int(apart.sum()): yield f'rank and answer do not fit on {n} images'
-    if n := int(((o['max_softmax'] <= 0) | (o['max_softmax'] > 1 + 1e-6)).sum()): yield f'max_softmax is no probability on {n} images'
+    if n := int(((o['max_softmax'] <= 0) | (o['max_softmax'] > 1 + 1e-6)).sum()):
+        yield f'max_softmax is no probability on {n} images'
     sure = o['sure'][:, -1] if 'sure' in o else 255*o['max_softmax']
-    if n := int((abs(sure - 255.*o['max_softmax']) > 1 + 1e-4).sum()): yield f'sure and max_softmax differ on {n} images'
+    if n := int((abs(sure - 255.*o['max_softmax']) > 1 + 1e-4).sum()):
+        yield f'sure and max_softmax differ on {n} images'
 
 
 def _flat(metrics: dict) -> dict:
     "A list's numbers by name and place."
     lists = {k: v for k, v in metrics.items() if isinstance(v, list)}
-    return {k: v for k, v in metrics.items() if k not in lists} | {f'{k} {t}': v for k, values in lists.items() for t, v in enumerate(values, 1)}
+    return ({k: v for k, v in metrics.items() if k not in lists}
+            | {f'{k} {t}': v for k, values in lists.items() for t, v in enumerate(values, 1)})
 
 
 # The ledger, and the timings
 
 def _ledgers(root: Path, looked) -> dict:
-    "The lines of each ledger beside a packed folder. Tells of runs that one lacks, and of final ones that no folder holds, where all were looked at."
+    """The lines of each ledger beside a packed folder. Tells of runs that one lacks, and of final
+    ones that no folder holds, where all were looked at."""
     ledgers = {}
     for l in looked:
         if not l.packed: continue
@@ -230,7 +258,8 @@ def _ledgers(root: Path, looked) -> dict:
         held = {run_of(r) for l in beside for r in l.records}
         for line in standing(lines).values():
             if line.purpose != 'final' or line.run in held: continue
-            beside[-1].tell(path, f'{shown(line.id)} of commit {shown(line.commit)} is final, and in no packed folder')
+            beside[-1].tell(path, f'{shown(line.id)} of commit {shown(line.commit)} is final, and '
+                            'in no packed folder')
     return ledgers
 
 
@@ -242,7 +271,8 @@ def _timings(file: Path) -> Looked:
         check_kinds(found, SPRINT if sprint else BENCH, str(file))
         check(isinstance(found.get('commit'), (str, type(None))),
               f'the commit is {shown(found.get("commit"))}', str(file))
-        for n, row in enumerate(found['runs' if sprint else 'rows']): check_kinds(row, LAP if sprint else ROW, f'{file}, row {n}')
+        for n, row in enumerate(found['runs' if sprint else 'rows']):
+            check_kinds(row, LAP if sprint else ROW, f'{file}, row {n}')
         if sprint: _check_sprint(found, str(file))
     except UserError as e: l.tell(e.where, e.what)
     return l
@@ -250,9 +280,11 @@ def _timings(file: Path) -> Looked:
 
 def _check_sprint(found: dict, where: str):
     runs = found['runs']
-    check(runs and found['n'] == len(runs) == len({r['seed'] for r in runs}), f'{found["n"]} runs, and {len(runs)} lines of distinct seeds', where)
+    check(runs and found['n'] == len(runs) == len({r['seed'] for r in runs}),
+          f'{found["n"]} runs, and {len(runs)} lines of distinct seeds', where)
     for k in ('top1', 'seconds'):
         mean = sum(r[k] for r in runs)/len(runs)
-        check(math.isclose(found[k]['mean'], mean, rel_tol=EXACT), f'the mean of {k} is {mean}', where)
+        check(math.isclose(found[k]['mean'], mean, rel_tol=EXACT),
+              f'the mean of {k} is {mean}', where)
     holds = len(runs) >= 5 and found['top1']['mean'] >= found['goal']
     check(found['holds'] == holds, f'whether the claim holds is {holds}', where)
