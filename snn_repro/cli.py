@@ -100,15 +100,14 @@ def show(a):
 
 def run(a):
     "train one experiment (and its teacher, if it has one) and print what came out"
-    from snn_repro.environment import trial
-    from snn_repro.training import fit
+    from snn_repro import environment, training
     from snn_repro.work import is_done
     at_least_one(a, 'steps')
     check(not a.steps or a.processes == 1, '--steps tries a run in one process', remedy='leave out --processes')
     row, e = chosen(a)
     out, how = a.out or Path('runs')/(a.tier if row else 'own'), runtime(a, bar=True)
-    if a.steps: return print(trial(e, a.steps, how, out).to_string(float_format='%.4f'))
-    there, record = is_done(out/e.id), fit(e, out, how)
+    if a.steps: return print(environment.trial(e, a.steps, how, out).to_string(float_format='%.4f'))
+    there, record = is_done(out/e.id), training.fit(e, out, how)
     if record is None: return   # one of several processes: the first one tells
     for k in ('top1', 'aurc'): print(f'{k:16} {record.metrics[k]:.4f}')
     print(f'Run: {"already there, from " if there else ""}{out/record.id}')

@@ -18,7 +18,7 @@ def chapters():
     for nb in sorted((root/'nbs').glob('[0-9]*.ipynb')):
         source = '\n'.join(''.join(c['source']) for c in json.loads(nb.read_text())['cells'] if c['cell_type'] == 'code')
         found = re.search(r'^#\| *default_exp +(\S+)', source, re.M)
-        if found: yield found[1], int(nb.name[:2]) + 'abcdef'.find(nb.name[2]) / 10   # 25, 25b, 25c are a chapter and its continuations
+        if found: yield found[1], int(nb.name[:2]) + 'abcdefgh'.find(nb.name[2]) / 10   # 25, 25b, 25c are a chapter and its continuations
 
 
 PLACE = PLAIN | dict(chapters())
