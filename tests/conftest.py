@@ -15,15 +15,19 @@ RELEASE = bool(os.environ.get('SNN_REPRO_RELEASE'))
 
 
 def fuzz(release: int):
-    "So many examples in a release, and a fraction of them in the ordinary run, always the same ones."
-    return settings(max_examples=release if RELEASE else release // 40, derandomize=True, deadline=None, database=None, print_blob=True,
+    """So many examples in a release, and a fraction of them in the ordinary run, always the same
+    ones."""
+    return settings(max_examples=release if RELEASE else release // 40, derandomize=True,
+                    deadline=None, database=None, print_blob=True,
                     suppress_health_check=list(HealthCheck))
 
 
 def pytest_configure(config):
-    signal.signal(signal.SIGINT, signal.default_int_handler)   # a shell starts its background jobs deaf to ctrl-C, and what tests start would inherit that
+    # a shell starts its background jobs deaf to ctrl-C, and what tests start would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line('markers', 'slurm: needs a real SLURM, which tests/slurm.sh brings up')
-    config.addinivalue_line('markers', 'release: takes minutes; skipped, or in short, without SNN_REPRO_RELEASE=1')
+    config.addinivalue_line('markers', 'release: takes minutes; skipped, or in short, without '
+                            'SNN_REPRO_RELEASE=1')
 
 
 class PowerCut(Exception): pass
@@ -57,7 +61,9 @@ def cli(capsys):
 def teamed(monkeypatch):
     "`teamed(rank)`: as if a launcher had started this process as that member of two."
     def start(rank: int):
-        for k, v in dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, MASTER_ADDR='127.0.0.1', MASTER_PORT=29500).items(): monkeypatch.setenv(k, str(v))
+        for k, v in dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, MASTER_ADDR='127.0.0.1',
+                         MASTER_PORT=29500).items():
+            monkeypatch.setenv(k, str(v))
     return start
 
 
@@ -84,13 +90,15 @@ def tiny_run(cli, tmp_path):
 
 @pytest.fixture(scope='session')
 def real(tmp_path_factory):
-    "`real('cifar10')`: a folder with that real data set, unpacked once; the test is skipped where there is none."
+    """`real('cifar10')`: a folder with that real data set, unpacked once; the test is skipped where
+    there is none."""
     unpacked = {}
     def folder(what):
         source = os.environ.get('SNN_REPRO_DATA')
         if not source: pytest.skip('SNN_REPRO_DATA names no folder of real data')
         if what not in unpacked:
             unpacked[what] = tmp_path_factory.mktemp(what)
-            subprocess.run([sys.executable, Path(source)/'unpack.py', what, unpacked[what]], check=True)
+            subprocess.run([sys.executable, Path(source)/'unpack.py', what, unpacked[what]],
+                           check=True)
         return unpacked[what]/'nmnist_small' if what == 'nmnist' else unpacked[what]
     return folder

@@ -6,14 +6,17 @@ PICTURES = 'nbs/pictures'
 
 
 def readme() -> dict:
-    "File contents by path from the root: README.md, and the pictures that the index shows. Of cells tagged `hide-input` only the output stays."
+    """File contents by path from the root: README.md, and the pictures that the index shows. Of
+    cells tagged `hide-input` only the output stays."""
     import nbformat
     from nbconvert import MarkdownExporter
     from nbconvert.preprocessors import TagRemovePreprocessor
     nb = nbformat.read(root/'nbs/index.ipynb', 4)
-    nb.metadata.language_info = {'name': 'python'}            # cleaned notebooks lack it, and fences would lose their language
+    # cleaned notebooks lack it, and fences would lose their language
+    nb.metadata.language_info = {'name': 'python'}
     exporter = MarkdownExporter()
-    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={'hide-input'}), enabled=True)
+    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={'hide-input'}),
+                                   enabled=True)
     text, resources = exporter.from_notebook_node(nb, {'output_files_dir': PICTURES})
     lines = '\n'.join(l.rstrip() for l in text.splitlines())
     while '\n\n\n' in lines: lines = lines.replace('\n\n\n', '\n\n')

@@ -1,4 +1,5 @@
-"The opponents compute what ours computes, the stopwatch and the scales are right, and the verb says what it found, or what is wrong, and nothing else."
+"""The opponents compute what ours computes, the stopwatch and the scales are right, and the verb
+says what it found, or what is wrong, and nothing else."""
 import json, os, subprocess, sys, time
 from dataclasses import replace
 from functools import partial
@@ -8,7 +9,8 @@ import torch
 from spikingjelly.activation_based import neuron
 
 from snn_repro import bench as benches, gpu, race as races, work
-from snn_repro.bench import RESNET19, RESNET20, SEW, VGG, Contender, Heat, data, inference, memory, memory_lif, neurons, peaks, programme, training
+from snn_repro.bench import (RESNET19, RESNET20, SEW, VGG, Contender, Heat, data, inference, memory,
+                             memory_lif, neurons, peaks, programme, training)
 from snn_repro.models.resnet20 import ThinResNet20
 from snn_repro.models.sew import ThinSEWResNet18
 from snn_repro.neurons import ENOF_LIF, LIFNode, TET_LIF, TKS_LIF, lif
@@ -16,12 +18,18 @@ from snn_repro.peers import PEERS, SpikingJellyNet, fresh, memory_optimised, spi
 from snn_repro.race import How, Row, alone, kept, peak, race, rows
 from snn_repro.spec import UserError
 
-TINY = RESNET20._replace(arch=replace(RESNET20.arch, channels=(16, 32), depths=(1, 1)), shape=(3, 8, 8), T=3, batch=8)   # not thinner: oneDNN issue 6035
+# not thinner: oneDNN issue 6035
+TINY = RESNET20._replace(arch=replace(RESNET20.arch, channels=(16, 32), depths=(1, 1)),
+                         shape=(3, 8, 8), T=3, batch=8)
 QUICK = How(threads=1, repeats=2)
-NETS = {'resnet20': RESNET20._replace(shape=(3, 8, 8), batch=6), 'resnet19': RESNET19._replace(shape=(3, 8, 8), batch=6),
-        'sew': SEW._replace(shape=(3, 8, 8), batch=6), 'vgg': VGG._replace(shape=(2, 16, 16), T=3, batch=4),
-        'averages': RESNET20._replace(arch=ThinResNet20(channels=(4, 8), depths=(1, 1)), shape=(3, 18, 18), batch=4),   # 9 pixels halved to 5
-        'maxima': RESNET20._replace(arch=ThinSEWResNet18(channels=(4, 8), depths=(1, 1)), shape=(3, 16, 16), batch=4)}
+NETS = {'resnet20': RESNET20._replace(shape=(3, 8, 8), batch=6),
+        'resnet19': RESNET19._replace(shape=(3, 8, 8), batch=6),
+        'sew': SEW._replace(shape=(3, 8, 8), batch=6),
+        'vgg': VGG._replace(shape=(2, 16, 16), T=3, batch=4),
+        'averages': RESNET20._replace(arch=ThinResNet20(channels=(4, 8), depths=(1, 1)),
+                                      shape=(3, 18, 18), batch=4),   # 9 pixels halved to 5
+        'maxima': RESNET20._replace(arch=ThinSEWResNet18(channels=(4, 8), depths=(1, 1)),
+                                    shape=(3, 16, 16), batch=4)}
 
 
 @pytest.fixture(autouse=True)
@@ -38,25 +46,34 @@ def one_thread():
 def test_spikingjellys_net_is_our_net(name):
     ours = NETS[name].net().double()
     theirs, (x, _) = SpikingJellyNet(ours), NETS[name].images()
-    assert not any(isinstance(m, LIFNode) for m in theirs.modules()) and sum(isinstance(m, neuron.LIFNode) for m in theirs.modules()) == \
-        sum(isinstance(m, LIFNode) for m in ours.modules())
-    assert all(torch.equal(p, q) and p is not q for p, q in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert (not any(isinstance(m, LIFNode) for m in theirs.modules()) and
+            sum(isinstance(m, neuron.LIFNode) for m in theirs.modules()) ==
+            sum(isinstance(m, LIFNode) for m in ours.modules()))
+    assert all(torch.equal(p, q) and p is not q
+               for p, q in zip(ours.parameters(), theirs.parameters(), strict=True))
     for m in (*ours.modules(), *theirs.modules()):
-        if isinstance(m, torch.nn.BatchNorm2d): m.momentum = 1.   # so that the net is alive in test mode too
+        # so that the net is alive in test mode too
+        if isinstance(m, torch.nn.BatchNorm2d): m.momentum = 1.
     for training in (True, False):
-        with torch.no_grad(): a, b = ours.train(training)(x.double()), fresh(theirs.train(training))(x.double())
-        assert a.logits.std() > 0 and torch.allclose(a.logits, b.logits, atol=1e-9) and torch.allclose(a.features, b.features, atol=1e-9)
-        assert all(torch.allclose(p, q, rtol=.01) for p, q in zip(ours.buffers(), theirs.buffers(), strict=True))
-        theirs.load_state_dict(ours.state_dict())   # a still image counted once in the variance of our stem, T times in theirs
+        with torch.no_grad():
+            a, b = ours.train(training)(x.double()), fresh(theirs.train(training))(x.double())
+        assert (a.logits.std() > 0 and torch.allclose(a.logits, b.logits, atol=1e-9) and
+                torch.allclose(a.features, b.features, atol=1e-9))
+        assert all(torch.allclose(p, q, rtol=.01)
+                   for p, q in zip(ours.buffers(), theirs.buffers(), strict=True))
+        # a still image counted once in the variance of our stem, T times in theirs
+        theirs.load_state_dict(ours.state_dict())
 
 
 def test_a_net_that_is_rebuilt_leaves_the_old_one_alone():
     net = TINY.net()
-    state, kinds = {k: v.clone() for k, v in net.state_dict().items()}, [type(m) for m in net.modules()]
+    state, kinds = ({k: v.clone() for k, v in net.state_dict().items()},
+                    [type(m) for m in net.modules()])
     x, y = TINY.images()
     theirs = SpikingJellyNet(net)
     theirs(x).logits.sum().backward()
-    assert [type(m) for m in net.modules()] == kinds and all(torch.equal(v, net.state_dict()[k]) for k, v in state.items())
+    assert ([type(m) for m in net.modules()] == kinds and
+            all(torch.equal(v, net.state_dict()[k]) for k, v in state.items()))
 
 
 def test_memopt_has_units_from_spikes_to_spikes_and_computes_the_same():
@@ -64,9 +81,11 @@ def test_memopt_has_units_from_spikes_to_spikes_and_computes_the_same():
     plain, packed = SpikingJellyNet(TINY.net()), memory_optimised(TINY.net(), x)
     wrapped = [m for m in packed.modules() if type(m).__name__ == 'CheckpointWrapper']
     inside = {id(n) for w in wrapped for n in w.modules()}
-    assert len(wrapped) == 3 and all(id(m) in inside for m in packed.modules() if isinstance(m, neuron.LIFNode))
+    assert len(wrapped) == 3 and all(id(m) in inside
+                                     for m in packed.modules() if isinstance(m, neuron.LIFNode))
     for net in (plain, packed): net(x).logits.square().sum().backward()
-    assert all(torch.allclose(p.grad, q.grad, rtol=1e-4, atol=1e-6) and q.grad.any() for p, q in zip(plain.parameters(), packed.parameters(), strict=True))
+    assert all(torch.allclose(p.grad, q.grad, rtol=1e-4, atol=1e-6) and q.grad.any()
+               for p, q in zip(plain.parameters(), packed.parameters(), strict=True))
     assert kept(lambda: fresh(packed)(x).logits) < .5*kept(lambda: fresh(plain)(x).logits)
 
 
@@ -85,8 +104,10 @@ def test_other_libraries_neurons_send_the_same_spikes(name, p):
 
 @pytest.mark.parametrize('p', (TKS_LIF, TET_LIF), ids=('TKS', 'TET'))
 def test_the_triangle_of_spikingjelly_has_our_gradient(p):
-    x = torch.randn(6, 3, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
-    ours, theirs = (torch.autograd.grad((layer(x)*x).sum(), x)[0] for layer in (lambda x: lif(x, p), spikingjelly_triangle(p)))
+    x = torch.randn(6, 3, 50, generator=torch.Generator().manual_seed(0),
+                    dtype=torch.float64).requires_grad_()
+    ours, theirs = (torch.autograd.grad((layer(x)*x).sum(), x)[0]
+                    for layer in (lambda x: lif(x, p), spikingjelly_triangle(p)))
     assert ours.any() and torch.allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
@@ -95,18 +116,22 @@ def test_the_triangle_of_spikingjelly_has_our_gradient(p):
 def test_a_race_is_run_in_turns():
     seen = []
     times = race({n: partial(seen.append, n) for n in 'abc'}, How(repeats=4))
-    assert ''.join(seen) == 'abcabc' + 'abc' + 'bca' + 'cab' + 'abc' and all(len(t) == 4 for t in times.values())
+    assert (''.join(seen) == 'abcabc' + 'abc' + 'bca' + 'cab' + 'abc' and
+            all(len(t) == 4 for t in times.values()))
 
 
 def test_times_are_those_of_the_contender():
-    times = race({'short': lambda: time.sleep(.002), 'long': lambda: time.sleep(.03)}, How(repeats=3))
+    times = race({'short': lambda: time.sleep(.002), 'long': lambda: time.sleep(.03)},
+                 How(repeats=3))
     assert min(times['long']) >= 30 and all(s < l for s, l in zip(times['short'], times['long']))
 
 
 def test_more_is_better():
     r, = rows('x', {'ours': [1, 2, 4], 'them': [10, 10, 10]}, 'ms', {'them': 'far away'})
-    assert (r.id, r.against, r.ratio, r.low, r.high, r.ours, r.theirs, r.unit, r.repeats, r.note) == ('x', 'them', 5, 3.75, 7.5, 2, 10, 'ms', 3, 'far away')
-    assert [(r.against, r.ratio) for r in rows('x', {'ours': [1], 'bits': [2], 'them': [4]}, ours='bits')] == [('ours', .5), ('them', 2)]
+    assert (r.id, r.against, r.ratio, r.low, r.high, r.ours, r.theirs, r.unit,
+            r.repeats, r.note) == ('x', 'them', 5, 3.75, 7.5, 2, 10, 'ms', 3, 'far away')
+    assert [(r.against, r.ratio) for r in rows('x', {'ours': [1], 'bits': [2], 'them': [4]},
+                                               ours='bits')] == [('ours', .5), ('them', 2)]
 
 
 # the scales
@@ -115,13 +140,14 @@ def test_what_is_kept_is_counted_once_and_only_while_it_is_needed():
     x = torch.randn(100, 100, requires_grad=True)
     size = x.nbytes
     near = lambda found, n: abs(found - n*size) < 1000
-    assert near(kept(lambda: (1*x).exp()), 1)                      # exp keeps its result, not its argument
+    assert near(kept(lambda: (1*x).exp()), 1)   # exp keeps its result, not its argument
     assert near(kept(lambda: (y := 1*x)*y + y*y), 1)               # one tensor, needed four times
     assert near(kept(lambda: (torch.randn(500, 500) @ torch.randn(500, 1)).sum() + x.sum()), 0)
     assert near(kept(lambda: torch.relu(1*x) + 1), 1)
     assert near(kept(lambda: x*x), 0)                              # it was there before
     def packed():
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: t > 0, lambda t: t.float()): return (1*x).square()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t > 0, lambda t: t.float()):
+            return (1*x).square()
     assert near(kept(packed), 1/4)                                 # a byte for four
 
 
@@ -146,10 +172,14 @@ def test_a_process_of_its_own_keeps_no_memory(monkeypatch):
 # the races
 
 def test_all_who_train_answer_alike():
-    logits = {n: Contender(n, TINY, 'cpu').logits() for n in ('ours', 'bits', 'eager', 'spikingjelly', 'spikingjelly-best', 'spikingjelly-memopt')}
-    assert all(torch.allclose(v, logits['eager'], atol=1e-5) for v in logits.values()) and logits['eager'].std() > 0
+    logits = {n: Contender(n, TINY, 'cpu').logits()
+              for n in ('ours', 'bits', 'eager', 'spikingjelly', 'spikingjelly-best',
+                        'spikingjelly-memopt')}
+    assert (all(torch.allclose(v, logits['eager'], atol=1e-5) for v in logits.values()) and
+            logits['eager'].std() > 0)
     ann = Contender('ann', TINY, 'cpu')
-    assert len(ann.x) == len(ann.logits()) == len(ann.y) == TINY.T*TINY.batch and torch.equal(ann.y[:TINY.batch], ann.y[TINY.batch:2*TINY.batch])
+    assert (len(ann.x) == len(ann.logits()) == len(ann.y) == TINY.T*TINY.batch and
+            torch.equal(ann.y[:TINY.batch], ann.y[TINY.batch:2*TINY.batch]))
     clips = Contender('ann', NETS['vgg'], 'cpu')
     assert torch.equal(clips.x, NETS['vgg'].images()[0].flatten(0, 1))
 
@@ -169,55 +199,77 @@ def test_a_step_trains_and_a_look_does_not(name):
 
 def test_every_race_gives_its_rows():
     found = {}
-    for name, run in {'train': partial(training, task=TINY), 'bf16': partial(training, task=TINY, precision='bf16', against=('spikingjelly', 'ann')), 'infer': partial(inference, task=NETS['vgg']),
-                      'bits': partial(training, task=TINY, ours='bits', against=('ann',)), 'memory': partial(memory, task=TINY), 'data': partial(data, task=TINY),
-                      'lif': partial(neurons, shape=(3, 4, 5, 6, 7)), 'lif-bytes': partial(memory_lif, shape=(4, 8, 8, 8, 8)), 'peak': partial(peaks, task=TINY)}.items():
+    for name, run in {'train': partial(training, task=TINY), 'bf16': partial(
+            training, task=TINY, precision='bf16', against=('spikingjelly', 'ann')),
+                      'infer': partial(inference, task=NETS['vgg']),
+                      'bits': partial(training, task=TINY, ours='bits', against=('ann',)),
+                      'memory': partial(memory, task=TINY), 'data': partial(data, task=TINY),
+                      'lif': partial(neurons, shape=(3, 4, 5, 6, 7)),
+                      'lif-bytes': partial(memory_lif, shape=(4, 8, 8, 8, 8)),
+                      'peak': partial(peaks, task=TINY)}.items():
         found[name] = run(name, how=QUICK)
         for r in found[name]:
             assert r.id == name and 0 < r.low <= r.ratio <= r.high and r.ours > 0 and r.theirs > 0
     against = {k: [r.against for r in v] for k, v in found.items()}
-    assert against['train'] == ['spikingjelly', 'spikingjelly-best', 'ann', 'eager'] and against['bf16'] == ['spikingjelly', 'ann'] and against['bits'] == ['ann']
-    assert against['lif'] == ['eager', 'readable', 'spikingjelly', 'spikingjelly-compiled', 'copy-bandwidth'] and against['data'] == ['step']
-    assert {r.unit for k in ('memory', 'peak') for r in found[k]} <= {'bytes'} and all(r.ratio > 1 for r in found['memory'] if r.against in ('ann', 'spikingjelly'))
+    assert (against['train'] == ['spikingjelly', 'spikingjelly-best', 'ann', 'eager'] and
+            against['bf16'] == ['spikingjelly', 'ann'] and against['bits'] == ['ann'])
+    assert against['lif'] == ['eager', 'readable', 'spikingjelly', 'spikingjelly-compiled',
+                              'copy-bandwidth'] and against['data'] == ['step']
+    assert ({r.unit for k in ('memory', 'peak') for r in found[k]} <= {'bytes'} and
+            all(r.ratio > 1 for r in found['memory'] if r.against in ('ann', 'spikingjelly')))
 
 
 def test_the_programme_names_what_the_record_needs():
     ids = {h.id for h in programme()}
-    assert {'lif-t4', 'lif-t10', 'lif-cache', 'memory-lif', 'train-resnet20-t4', 'train-vgg-t10', 'train-resnet20-t4-bf16', 'train-vgg-t10-bf16', 'train-resnet20-t4-bits',
-            'infer-resnet20-t4', 'infer-vgg-t10', 'memory-resnet20-t4', 'memory-resnet20-t4-bits', 'memory-vgg-t10', 'memory-resnet19-t4', 'memory-sew-t4-bits',
-            'peak-resnet20-t4', 'peak-resnet20-t4-bits', 'data-cifar10-like', 'grow-t8', 'grow-batch64', 'grow-width2'} <= ids
-    convolutions = [m for m in RESNET20.net().modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
-    assert len(convolutions) == 19 and [c.out_channels for c in convolutions[::6]] == [16, 16, 32, 64]
+    assert {'lif-t4', 'lif-t10', 'lif-cache', 'memory-lif', 'train-resnet20-t4', 'train-vgg-t10',
+            'train-resnet20-t4-bf16', 'train-vgg-t10-bf16', 'train-resnet20-t4-bits',
+            'infer-resnet20-t4', 'infer-vgg-t10', 'memory-resnet20-t4', 'memory-resnet20-t4-bits',
+            'memory-vgg-t10', 'memory-resnet19-t4', 'memory-sew-t4-bits',
+            'peak-resnet20-t4', 'peak-resnet20-t4-bits', 'data-cifar10-like', 'grow-t8',
+            'grow-batch64', 'grow-width2'} <= ids
+    convolutions = [m for m in RESNET20.net().modules() if isinstance(m, torch.nn.Conv2d) and
+                    m.kernel_size == (3, 3)]
+    assert (len(convolutions) == 19 and
+            [c.out_channels for c in convolutions[::6]] == [16, 16, 32, 64])
 
 
 class Recorded:
-    "In the place of SpikingJelly's graph, which wants a GPU, with its three phases: warm up, record on copies, copy and replay."
-    def __init__(self, function, warmup_steps): self.function, self.calls, self.inputs = function, 0, None
+    """In the place of SpikingJelly's graph, which wants a GPU, with its three phases: warm up,
+    record on copies, copy and replay."""
+
+    def __init__(self, function, warmup_steps):
+        self.function, self.calls, self.inputs = function, 0, None
+
     def __call__(self, *inputs):
         self.calls += 1
         if self.calls == 1: return self.function(*inputs)
-        if self.calls == 2: self.inputs = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
+        if self.calls == 2:
+            self.inputs = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
         for own, x in zip(self.inputs, inputs, strict=True): own.copy_(x)
         return self.function(*self.inputs)
 
 
 @pytest.fixture
 def on_gpu(monkeypatch):
-    "A `How` that says cuda where a device is asked for its kind, and the processor where work is done."
+    """A `How` that says cuda where a device is asked for its kind, and the processor where work is
+    done."""
     from spikingjelly.activation_based import _cuda_graph
     monkeypatch.setattr(_cuda_graph, 'StaticCudaGraph', Recorded)
     class Device(str):
         def startswith(self, kind): return kind == 'cuda'
     monkeypatch.setattr(gpu, 'able', lambda how: False)
-    monkeypatch.setattr(gpu, 'race', lambda runs, how: {n: [run() is None or 1. for _ in range(4)] for n, run in runs.items()})
+    monkeypatch.setattr(gpu, 'race', lambda runs, how: {n: [run() is None or 1. for _ in range(4)]
+                                                        for n, run in runs.items()})
     return QUICK._replace(device=Device('cpu'))
 
 
 SMALL_SEW = gpu.Task(ThinSEWResNet18(channels=(16, 32), depths=(1, 1)), (3, 16, 16), 3, 4)
 
 def test_on_a_gpu_spikingjelly_runs_as_a_graph_too(on_gpu):
-    assert [r.against for r in gpu.nodes('n', (4, 8, 64), on_gpu)] == ['spikingjelly', 'spikingjelly-graph']
-    assert [r.against for r in gpu.steps('s', SMALL_SEW, on_gpu, precision='float32')] == ['bits', 'spikingjelly-triangle', 'ann', 'spikingjelly-graph']
+    assert ([r.against for r in gpu.nodes('n', (4, 8, 64), on_gpu)] ==
+            ['spikingjelly', 'spikingjelly-graph'])
+    assert ([r.against for r in gpu.steps('s', SMALL_SEW, on_gpu, precision='float32')] ==
+            ['bits', 'spikingjelly-triangle', 'ann', 'spikingjelly-graph'])
 
 
 def test_a_replayed_step_trains_on_the_copied_images(on_gpu):
@@ -227,26 +279,38 @@ def test_a_replayed_step_trains_on_the_copied_images(on_gpu):
         graph.step()
     run = gpu.replayed(step, graph.x)
     for _ in range(4): plain.step(), run()
-    assert graph.x is run.func.inputs[0] and all(torch.equal(p, q) for p, q in zip(plain.net.parameters(), graph.net.parameters(), strict=True))
+    assert graph.x is run.func.inputs[0] and all(torch.equal(p, q) for p, q in zip(
+        plain.net.parameters(), graph.net.parameters(), strict=True))
 
 
 def test_the_races_of_a_gpu_give_their_rows_in_small():
-    layers, nets = gpu.nodes('n', (4, 8, 64), QUICK), gpu.steps('s', SMALL_SEW, QUICK, precision='float32')
-    assert [r.against for r in layers] == ['spikingjelly', 'spikingjelly-compiled'] and [r.against for r in nets] == ['bits', 'spikingjelly-triangle', 'spikingjelly-triangle-compiled', 'ann']
+    layers, nets = (gpu.nodes('n', (4, 8, 64), QUICK),
+                    gpu.steps('s', SMALL_SEW, QUICK, precision='float32'))
+    assert ([r.against for r in layers] == ['spikingjelly', 'spikingjelly-compiled'] and
+            [r.against for r in nets] == ['bits', 'spikingjelly-triangle',
+                                          'spikingjelly-triangle-compiled', 'ann'])
     assert all('of the spikes' in r.note for r in layers)
-    for r in nets: assert float(r.note.split()[1]) == pytest.approx(4e3/r.theirs, abs=.51) and float(r.note.split()[-1]) == pytest.approx(4e3/r.ours, abs=.51)
+    for r in nets:
+        assert (float(r.note.split()[1]) == pytest.approx(4e3/r.theirs, abs=.51) and
+                float(r.note.split()[-1]) == pytest.approx(4e3/r.ours, abs=.51))
     heats = {h.id: h for h in programme() if h.group == 'gpu'}
-    assert heats['gpu-lif-t4'].run.keywords['shape'] == (4, 64, 65536) and heats['gpu-sew18-t4'].run.keywords['task'][1:4] == ((3, 224, 224), 4, 112)
+    assert (heats['gpu-lif-t4'].run.keywords['shape'] == (4, 64, 65536) and
+            heats['gpu-sew18-t4'].run.keywords['task'][1:4] == ((3, 224, 224), 4, 112))
 
 
-@pytest.mark.parametrize('dtype, spikes, gradient', ((torch.float64, 0, 1e-6), (torch.float32, 0, 1e-6), (torch.float16, 2e-3, 2e-3), (torch.bfloat16, 2e-2, 2e-2)))
-def test_a_wide_membrane_keeps_spikingjellys_kernels_and_our_gradient(dtype, spikes, gradient, monkeypatch):
+@pytest.mark.parametrize('dtype, spikes, gradient',
+                         ((torch.float64, 0, 1e-6), (torch.float32, 0, 1e-6),
+                          (torch.float16, 2e-3, 2e-3), (torch.bfloat16, 2e-2, 2e-2)))
+def test_a_wide_membrane_keeps_spikingjellys_kernels_and_our_gradient(dtype, spikes, gradient,
+                                                                      monkeypatch):
     from spikingjelly._ops.lif import reference
     if dtype != torch.float64: monkeypatch.setattr(reference, 'multi_step', None)   # the plain loop
-    x, grad = (torch.randn(4, 8, 512, generator=torch.Generator().manual_seed(s)).to(dtype) for s in (0, 1))
+    x, grad = (torch.randn(4, 8, 512, generator=torch.Generator().manual_seed(s)).to(dtype)
+               for s in (0, 1))
     s, g = gpu.apart(spikingjelly_triangle(TET_LIF), x, grad, TET_LIF)
     assert s <= spikes and g <= gradient
-    assert gpu.apart(lambda x: (x > 5).to(x.dtype) + 0*x, x, grad, TET_LIF)[1] == 1, 'no gradient at all'
+    assert gpu.apart(lambda x: (x > 5).to(x.dtype) + 0*x, x,
+                     grad, TET_LIF)[1] == 1, 'no gradient at all'
 
 
 def test_full_memory_is_one_line_and_keeps_what_was_found(refused, settled, monkeypatch, tmp_path):
@@ -265,7 +329,9 @@ def settled(monkeypatch):
 
 
 def made_up(monkeypatch, *heats): monkeypatch.setattr(benches, 'programme', lambda: list(heats))
-def one(id, how, ratio=2.): return [Row(id, 'them', ratio, ratio, ratio, 1., ratio, 'ms', how.repeats, 'a remark')]
+
+def one(id, how, ratio=2.):
+    return [Row(id, 'them', ratio, ratio, ratio, 1., ratio, 'ms', how.repeats, 'a remark')]
 
 
 def test_the_process_starts_again_with_its_allocator(monkeypatch):
@@ -275,7 +341,8 @@ def test_the_process_starts_again_with_its_allocator(monkeypatch):
     for k in work.WORKER: monkeypatch.delenv(k, raising=False)
     work.settle()
     (program, argv, env), = calls
-    assert program == argv[0] == sys.executable and argv[1:] == ['-m', 'snn_repro', 'bench', 'data'] and work.WORKER.items() <= env.items()
+    assert (program == argv[0] == sys.executable and
+            argv[1:] == ['-m', 'snn_repro', 'bench', 'data'] and work.WORKER.items() <= env.items())
     for k, v in work.WORKER.items(): monkeypatch.setenv(k, v)
     work.settle()
     assert len(calls) == 1
@@ -286,31 +353,42 @@ def test_the_verb_prints_and_writes_each_group(cli, settled, monkeypatch, tmp_pa
     def look(id, how):
         states.append(len(json.loads(file.read_text())['rows']) if file.exists() else None)
         return one(id, how)
-    made_up(monkeypatch, Heat('neurons', 'a', one), Heat('neurons', 'b', one), Heat('data', 'c', look), Heat('growth', 'd', one))
+    made_up(monkeypatch, Heat('neurons', 'a', one), Heat('neurons', 'b', one),
+            Heat('data', 'c', look), Heat('growth', 'd', one))
     code, out, _ = cli('bench', '--repeats', '3', '--threads', '1', '--json', file)
-    assert code == 0 and states == [2] and [l.split()[0] for l in out.splitlines() if 'them ' in l and 'remark' not in l] == ['a', 'b', 'c'] and out.count('them: a remark') == 2
+    assert (code == 0 and states == [2] and
+            [l.split()[0] for l in out.splitlines() if 'them ' in l and 'remark' not in l] ==
+            ['a', 'b', 'c'] and out.count('them: a remark') == 2)
     written = json.loads(file.read_text())
-    assert [r['id'] for r in written['rows']] == ['a', 'b', 'c'] and written['rows'][0] == dict(one('a', How(repeats=3))[0]._asdict())
-    assert written['threads'] == 1 and written['device'] == 'cpu' and written['allocator'].startswith('MALLOC_MMAP_MAX_=0') and written['versions']['spikingjelly']
-    assert [l.split()[0] for l in cli('bench', 'growth', 'b')[1].splitlines() if 'them ' in l and 'remark' not in l] == ['b', 'd']
+    assert ([r['id'] for r in written['rows']] == ['a', 'b', 'c'] and
+            written['rows'][0] == dict(one('a', How(repeats=3))[0]._asdict()))
+    assert (written['threads'] == 1 and written['device'] == 'cpu' and
+            written['allocator'].startswith('MALLOC_MMAP_MAX_=0') and
+            written['versions']['spikingjelly'])
+    assert [l.split()[0] for l in cli('bench', 'growth', 'b')[1].splitlines() if 'them ' in l and
+            'remark' not in l] == ['b', 'd']
 
 
 def test_slow_bfloat16_is_left_out_unless_it_is_named(cli, settled, monkeypatch):
     made_up(monkeypatch, Heat('training', 'net', one), Heat('training', 'net-bf16', one))
-    for fast, args, ran in ((False, ['training'], ['net']), (False, ['net-bf16'], ['net-bf16']), (True, ['training'], ['net', 'net-bf16'])):
+    for fast, args, ran in ((False, ['training'], ['net']), (False, ['net-bf16'], ['net-bf16']),
+                            (True, ['training'], ['net', 'net-bf16'])):
         monkeypatch.setattr(benches, 'has_bf16', lambda device: fast)
         out = cli('bench', *args)[1]
-        assert [l.split()[0] for l in out.splitlines() if 'them ' in l and 'remark' not in l] == ran and ('Left out' in out) == (len(ran) == 1 and ran == ['net'])
+        assert ([l.split()[0] for l in out.splitlines() if 'them ' in l and 'remark' not in l] ==
+                ran and ('Left out' in out) == (len(ran) == 1 and ran == ['net']))
 
 
 def test_peers_that_are_not_installed_are_named_in_a_line(cli, settled, monkeypatch):
     monkeypatch.setattr(benches, 'installed', lambda: {'sinabs': '3'})
     made_up(monkeypatch, Heat('neurons', 'a', one))
-    assert 'Not installed: norse, snntorch\n' in cli('bench', '--peers')[1] and 'Not installed' not in cli('bench')[1]
+    assert ('Not installed: norse, snntorch\n' in cli('bench', '--peers')[1] and
+            'Not installed' not in cli('bench')[1])
 
 
 @pytest.mark.parametrize('args, said', [
-    (['neuron'], "unknown race 'neuron' (choose from neurons, training, inference, memory, objectives, data, growth, gpu)"),
+    (['neuron'], "unknown race 'neuron' (choose from neurons, training, inference, memory, "
+     "objectives, data, growth, gpu)"),
     (['gpu'], 'as large as a GPU (add --device cuda)'), (['gpu-lif-t4'], 'add --device cuda'),
     (['--repeats', '0'], '--repeats is 0 (choose 1 or more)'),
     (['--threads', '0'], 'choose 1 or more'),
@@ -332,10 +410,14 @@ def test_ctrl_c_is_quiet_and_keeps_what_was_found(cli, settled, monkeypatch, tmp
 
 def test_from_the_shell(tmp_path):
     env = {k: v for k, v in os.environ.items() if k not in work.WORKER}
-    done = subprocess.run([sys.executable, '-m', 'snn_repro', 'bench', 'memory-lif', '--threads', '1', '--json', 'r.json'], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, '-m', 'snn_repro', 'bench', 'memory-lif', '--threads',
+                           '1', '--json', 'r.json'], cwd=tmp_path, env=env, capture_output=True,
+                          text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path/'r.json').read_text())
     assert written['allocator'].startswith('MALLOC_MMAP_MAX_=0') and 'spikingjelly' in done.stdout
-    assert all(r['ours'] <= 4.01 for r in written['rows']) and {r['against']: round(r['theirs']) for r in written['rows']}['readable'] == 7
-    wrong = subprocess.run([sys.executable, '-m', 'snn_repro', 'bench', 'nothing'], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert (all(r['ours'] <= 4.01 for r in written['rows']) and
+            {r['against']: round(r['theirs']) for r in written['rows']}['readable'] == 7)
+    wrong = subprocess.run([sys.executable, '-m', 'snn_repro', 'bench', 'nothing'], cwd=tmp_path,
+                           env=env, capture_output=True, text=True, timeout=300)
     assert wrong.returncode == 1 and wrong.stderr.count('\n') == 1

@@ -1,4 +1,5 @@
-"The verbs do what they say; what is wrong is said in one line, with the remedy, and nothing is lost."
+"""The verbs do what they say; what is wrong is said in one line, with the remedy, and nothing is
+lost."""
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -17,8 +18,10 @@ def test_list_names_every_exhibit_and_experiment(cli):
 
 def test_show_prints_values_and_takes_changes(cli):
     assert cli('show', NAME)[0] == 0
-    out = cli('show', NAME, '--set', 'objective.0.peak=0.25', '--variant', 'paper', '--seed', '3')[1]
-    assert '-s3-' in out and any(l.split()[:2] == ['objective.0.peak', '0.25'] for l in out.splitlines())
+    out = cli('show', NAME, '--set', 'objective.0.peak=0.25', '--variant', 'paper',
+              '--seed', '3')[1]
+    assert '-s3-' in out and any(l.split()[:2] == ['objective.0.peak', '0.25']
+                                 for l in out.splitlines())
     assert any(l.split()[:2] == ['objective.0.combine', 'mean'] for l in out.splitlines())
 
 
@@ -27,7 +30,9 @@ def test_show_names_sources_and_differences(cli):
     assert 'RCNN.py' in out and 'TKS, section 4' in out and 'as asked for' not in out
     assert 'as asked for' in cli('show', NAME, '--tier', 'paper', '--set', 'recipe.epochs=7')[1]
     lines = cli('show', NAME, '--tier', 'paper', '--diff', 'paper')[1].splitlines()
-    assert [l.split()[0] for l in lines] == [f'objective.0.{k}' for k in ('combine', 'detach_teacher', 'ramp', 'squared')] and 'sum -> mean' in lines[0]
+    assert ([l.split()[0] for l in lines] ==
+            [f'objective.0.{k}' for k in ('combine', 'detach_teacher', 'ramp', 'squared')] and
+            'sum -> mean' in lines[0])
 
 
 def test_data_verbs(cli, real):
@@ -48,7 +53,8 @@ def test_run_leaves_a_record_that_can_be_started_again(cli, tiny_run):
 def reproduced(tmp_path_factory):
     "One small figure, reproduced for real by the command."
     home = tmp_path_factory.mktemp('home')
-    done = subprocess.run([sys.executable, '-m', 'snn_repro', 'reproduce', '--only', 'tks-fig-categories'], cwd=home, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-m', 'snn_repro', 'reproduce', '--only',
+                           'tks-fig-categories'], cwd=home, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return home, done
 
@@ -58,19 +64,23 @@ def test_reproduce_writes_a_page_and_reuses_runs(reproduced):
     page = home/'reports/mini/index.html'
     assert 'reports/mini/index.html' in done.stdout.splitlines()[-1] and page.exists()
     text = page.read_text()
-    assert '16 runs of 16 in both; ' in done.stdout and 'All effects at once' in done.stdout and len(done.stdout.splitlines()) <= 24
+    assert ('16 runs of 16 in both; ' in done.stdout and 'All effects at once' in done.stdout and
+            len(done.stdout.splitlines()) <= 24)
     assert 0 < text.index('id="compared"') < text.index('At a glance')
     assert 'At a glance' in text and 'data:image/png;base64' in text and 'src="http' not in text
     start = time.perf_counter()
-    again = subprocess.run([sys.executable, '-m', 'snn_repro', 'reproduce', '--only', 'tks-fig-categories'], cwd=home, capture_output=True, text=True)
+    again = subprocess.run([sys.executable, '-m', 'snn_repro', 'reproduce', '--only',
+                            'tks-fig-categories'], cwd=home, capture_output=True, text=True)
     assert again.returncode == 0 and 'runs to do' not in again.stdout
     assert time.perf_counter() - start < 60
 
 
 def test_ctrl_c_keeps_finished_runs(reproduced, tmp_path):
     home, _ = reproduced
-    process = subprocess.Popen([sys.executable, '-m', 'snn_repro', 'reproduce', '--only', 'tks-fig-categories', '--out', tmp_path], cwd=home,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen([sys.executable, '-m', 'snn_repro', 'reproduce', '--only',
+                                'tks-fig-categories', '--out', tmp_path], cwd=home,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
     deadline = time.time() + 120
     while not list(tmp_path.glob('*/done.json')) and time.time() < deadline: time.sleep(.05)
     os.killpg(process.pid, signal.SIGINT)
@@ -79,14 +89,19 @@ def test_ctrl_c_keeps_finished_runs(reproduced, tmp_path):
     finished = {p.parent.name for p in tmp_path.glob('*/done.json')}
     assert finished
     for name in finished:
-        assert (tmp_path/name/'weights.safetensors').read_bytes() == (home/'runs/mini'/name/'weights.safetensors').read_bytes()
+        assert ((tmp_path/name/'weights.safetensors').read_bytes() ==
+                (home/'runs/mini'/name/'weights.safetensors').read_bytes())
 
 
 def test_reproduce_names_what_failed(cli, monkeypatch, tmp_path):
     from snn_repro import launch
-    monkeypatch.setattr(launch, 'launch', lambda *_: [launch.Failure('a-run', 'the loss is nan'), launch.Failure('b-run', 'its process was killed')])
+    monkeypatch.setattr(launch, 'launch',
+                        lambda *_: [launch.Failure('a-run', 'the loss is nan'),
+                                    launch.Failure('b-run', 'its process was killed')])
     code, _, err = cli('reproduce', '--only', 'tks-fig-categories', '--out', tmp_path)
-    assert code == 1 and err[:2] == ['failed: a-run: the loss is nan', 'failed: b-run: its process was killed'] and '2 of the runs failed' in err[2]
+    assert (code == 1 and err[:2] ==
+            ['failed: a-run: the loss is nan', 'failed: b-run: its process was killed'] and
+            '2 of the runs failed' in err[2])
 
 
 def test_of_several_processes_one_tells_what_is_wrong(cli, teamed):
@@ -100,7 +115,8 @@ def test_of_several_processes_one_tells_what_is_wrong(cli, teamed):
     (['show', 'tks-table3-cifar10-resnet-tks'], f'did you mean {NAME}?'),
     (['list', 'tks-table33'], 'did you mean tks-table3?'),
     (['reproduce', '--only', 'tks-table9'], 'unknown table or figure'),
-    (['reproduce', '--tier', 'huge'], "unknown tier 'huge' (choose from mini, long, small, short, paper)"),
+    (['reproduce', '--tier', 'huge'],
+     "unknown tier 'huge' (choose from mini, long, small, short, paper)"),
     (['reproduce', '--workers', '0'], 'choose 1 or more'),
     (['reproduce', '--fast'], '--help'),
     (['produce'], 'invalid choice'),
@@ -117,7 +133,8 @@ def test_of_several_processes_one_tells_what_is_wrong(cli, teamed):
     (['run', NAME, '--tier', 'paper'], 'snn-repro data prepare CIFAR10'),
     (['reproduce', '--tier', 'paper'], 'snn-repro data prepare CIFAR10'),
     (['run', 'tks-table3-dvs-cifar10-vgg-snn-tks', '--tier', 'paper', '--root', 'here'], 'here'),
-    (['run', 'tks-table4-cub-200-2011-sew-resnet-18-tks', '--tier', 'paper'], 'CUB200 is not there'),
+    (['run', 'tks-table4-cub-200-2011-sew-resnet-18-tks', '--tier', 'paper'],
+     'CUB200 is not there'),
     (['run', NAME, '--device', 'abacus'], "device 'abacus'"),
     (['run', NAME, '--threads', '0'], 'choose 1 or more'),
     (['run', NAME, '--processes', '0'], '--processes is 0 (choose 1 or more)'),
@@ -134,7 +151,8 @@ def test_of_several_processes_one_tells_what_is_wrong(cli, teamed):
     (['data', 'prepare', 'ImageNet1k'], 'image-net.org'),
     (['run', NAME, '--set', 'recipe.batch=4000'], 'recipe.batch'),
     (['run', NAME, '--set', 'data.test=5000'], 'lower train_per_class or test'),
-    (['run', NAME, *TINY, '--set', 'recipe.lr=1e30', '--set', 'recipe.optimizer=sgd', '--set', 'recipe.epochs=30'], 'lower recipe.lr'),
+    (['run', NAME, *TINY, '--set', 'recipe.lr=1e30', '--set', 'recipe.optimizer=sgd', '--set',
+      'recipe.epochs=30'], 'lower recipe.lr'),
 ])
 def test_a_mistake_is_one_line(refused, args, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -151,7 +169,9 @@ def test_config_file_that_is_not_ours(refused, tmp_path):
     assert 'expected a setting' in refused('show', path)
 
 
-@pytest.mark.parametrize('name', ['config.json', 'metrics.json', 'history.csv', 'outputs.safetensors', 'features.safetensors', 'weights.safetensors'])
+@pytest.mark.parametrize('name',
+                         ['config.json', 'metrics.json', 'history.csv', 'outputs.safetensors',
+                          'features.safetensors', 'weights.safetensors'])
 def test_a_changed_file_is_named_and_nothing_is_trained_over_it(refused, tiny_run, name):
     runs, folder = tiny_run
     (folder/name).write_bytes((folder/name).read_bytes() + b' ')
@@ -182,9 +202,12 @@ def test_a_run_of_another_version_is_refused(refused, tiny_run):
 def test_an_output_folder_that_cannot_be(refused, tmp_path):
     (tmp_path/'file').write_text('')
     assert 'choose another folder' in refused('run', NAME, *TINY, '--out', tmp_path/'file')
-    assert 'choose another folder' in refused('reproduce', '--only', 'tks-fig-categories', '--out', tmp_path/'file'/'runs')
+    assert 'choose another folder' in refused('reproduce', '--only', 'tks-fig-categories', '--out',
+                                              tmp_path/'file'/'runs')
 
 
-@pytest.mark.skipif(not Path('/sys/kernel').is_dir(), reason='needs a folder in which nobody may write, /sys of Linux')
+@pytest.mark.skipif(not Path('/sys/kernel').is_dir(),
+                    reason='needs a folder in which nobody may write, /sys of Linux')
 def test_a_forbidden_output_folder_is_named(refused):
-    assert 'choose a folder you may write to' in refused('run', NAME, *TINY, '--out', '/sys/kernel/runs')
+    assert 'choose a folder you may write to' in refused('run', NAME, *TINY, '--out',
+                                                         '/sys/kernel/runs')

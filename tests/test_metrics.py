@@ -18,7 +18,8 @@ from snn_repro.spec import UserError
 
 def graded(confidence, error):
     c = np.array(confidence, 'float32')
-    return dict(label=np.zeros(len(c), int), prefix=np.array(error, int)[:, None], max_logit=c, max_softmax=c)
+    return dict(label=np.zeros(len(c), int), prefix=np.array(error, int)[:, None], max_logit=c,
+                max_softmax=c)
 
 
 def brute_aurc(confidence, error):
@@ -26,24 +27,29 @@ def brute_aurc(confidence, error):
     n, areas = len(error), []
     for order in permutations(range(n)):
         c = [confidence[i] for i in order]
-        if c == sorted(c, reverse=True): areas.append(sum(sum(error[i] for i in order[:k]) / k for k in range(1, n + 1)) / n)
+        if c == sorted(c, reverse=True):
+            areas.append(sum(sum(error[i] for i in order[:k]) / k for k in range(1, n + 1)) / n)
     return sum(areas) / len(areas)
 
 
 def test_aurc_is_the_definition_also_with_ties():
     for n in (1, 2, 3, 4):
-        for confidence, error in product(product((.25, .5, .75), repeat=n), product((0, 1), repeat=n)):
-            assert isclose(aurc(graded(confidence, error)), brute_aurc(confidence, error), abs_tol=1e-12)
+        for confidence, error in product(product((.25, .5, .75), repeat=n),
+                                         product((0, 1), repeat=n)):
+            assert isclose(aurc(graded(confidence, error)), brute_aurc(confidence, error),
+                           abs_tol=1e-12)
     rng = np.random.default_rng(0)
     for _ in range(10):
         confidence, error = rng.choice([.2, .4, .6, .8], 6).tolist(), rng.integers(0, 2, 6).tolist()
-        assert isclose(aurc(graded(confidence, error)), brute_aurc(confidence, error), abs_tol=1e-12)
+        assert isclose(aurc(graded(confidence, error)), brute_aurc(confidence, error),
+                       abs_tol=1e-12)
 
 
 def test_the_order_of_the_test_set_does_not_matter():
     rng = np.random.default_rng(1)
     confidence, error, p = rng.choice(5, 300) / 5, rng.integers(0, 2, 300), rng.permutation(300)
-    assert isclose(aurc(graded(confidence, error)), aurc(graded(confidence[p], error[p])), rel_tol=1e-12)
+    assert isclose(aurc(graded(confidence, error)), aurc(graded(confidence[p], error[p])),
+                   rel_tol=1e-12)
 
 
 @pytest.mark.parametrize('n,m', [(1, 0), (1, 1), (7, 0), (7, 3), (7, 7), (200, 50)])
@@ -68,13 +74,16 @@ def test_ece_bin_by_bin():
     total, edges = 0, np.arange(16) / 15
     for low, high in zip(edges, edges[1:]):
         inside = (c > np.float32(low)) & (c <= np.float32(high))
-        if inside.any(): total += inside.mean() * abs(c[inside].astype(float).mean() - (1 - error[inside]).mean())
+        if inside.any():
+            total += inside.mean() * abs(c[inside].astype(float).mean() -
+                                         (1 - error[inside]).mean())
     assert isclose(ece(graded(c, error)), total, abs_tol=1e-6)
 
 
 def test_outcomes_against_loops():
     rng = np.random.default_rng(3)
-    logits, labels = rng.integers(-2, 3, (60, 3, 5)).astype('float32'), rng.integers(0, 5, 60)    # whole numbers: many ties
+    # whole numbers: many ties
+    logits, labels = rng.integers(-2, 3, (60, 3, 5)).astype('float32'), rng.integers(0, 5, 60)
     o = outcomes(logits, labels)
     for i, (z, y) in enumerate(zip(logits, labels)):
         mean = z.mean(0, dtype=float)
@@ -88,24 +97,29 @@ def test_outcomes_against_loops():
 
 def test_large_and_many():
     o = outcomes(np.full((4, 1, 300), 1000.), [0, 1, 2, 299])
-    assert np.isfinite(o['max_softmax']).all() and o['rank'].tolist() == [299] * 4 and o['label'].tolist() == [0, 1, 2, 299]
-    assert set(summary(o)) == {'top1', 'top5', 'aurc', 'aurc_softmax', 'e_aurc', 'ece', 'prefix', 'step'}
+    assert (np.isfinite(o['max_softmax']).all() and o['rank'].tolist() == [299] * 4 and
+            o['label'].tolist() == [0, 1, 2, 299])
+    assert set(summary(o)) == {'top1', 'top5', 'aurc', 'aurc_softmax', 'e_aurc', 'ece',
+                               'prefix', 'step'}
 
 
 @pytest.mark.parametrize('logits,labels', [
     (np.zeros((3, 4)), [0, 1, 2]), (np.zeros((3, 2, 4)), [0, 1]), (np.zeros((3, 2, 4)), [0, 1, 4]),
-    (np.zeros((3, 2, 4)), [0, -1, 2]), (np.full((1, 2, 4), np.nan), [0]), (np.zeros((0, 2, 4)), []), (np.zeros((3, 0, 4)), [0, 1, 2])])
+    (np.zeros((3, 2, 4)), [0, -1, 2]), (np.full((1, 2, 4), np.nan), [0]), (np.zeros((0, 2, 4)), []),
+    (np.zeros((3, 0, 4)), [0, 1, 2])])
 def test_outcomes_refuse(logits, labels):
     with pytest.raises(UserError): outcomes(logits, np.array(labels, int))
 
 
 def test_no_torch():
-    code = 'import sys, snn_repro.metrics, snn_repro.stats, snn_repro.tables, snn_repro.figures; sys.exit("torch" in sys.modules)'
+    code = ('import sys, snn_repro.metrics, snn_repro.stats, snn_repro.tables, snn_repro.figures; '
+            'sys.exit("torch" in sys.modules)')
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
 
 def brute_exit(logits, labels, threshold):
-    "Step by step as a device would do it, from the logits themselves; the confidence rounded down to a byte."
+    """Step by step as a device would do it, from the logits themselves; the confidence rounded down
+    to a byte."""
     steps = right = 0
     for z, y in zip(logits.astype(float), labels):
         for t in range(1, len(z) + 1):
@@ -120,14 +134,17 @@ def test_early_exit_against_loops_over_the_logits():
     logits, labels = rng.normal(0, 2, (80, 5, 6)).astype('float32'), rng.integers(0, 6, 80)
     o, thresholds = outcomes(logits, labels), [0, .2, .31, .5, .77, .9, .99, 1, 1.01]
     assert o['sure'].dtype == np.uint8 and o['sure'].shape == (80, 5)
-    assert (o['sure'][:, -1] == np.floor(255 * o['max_softmax'].astype(float))).mean() > .98     # float32 may fall on the other side of a whole number
-    np.testing.assert_allclose(np.transpose(early_exit(o, thresholds)), [brute_exit(logits, labels, t) for t in thresholds])
+    # float32 may fall on the other side of a whole number
+    assert (o['sure'][:, -1] == np.floor(255 * o['max_softmax'].astype(float))).mean() > .98
+    np.testing.assert_allclose(np.transpose(early_exit(o, thresholds)),
+                               [brute_exit(logits, labels, t) for t in thresholds])
 
 
 def test_early_exit_between_one_step_and_all():
     o = outcomes(np.random.default_rng(5).normal(0, 3, (200, 4, 10)), np.arange(200) % 10)
     steps, right = early_exit(o, [0, 1.001, 9])
-    assert steps.tolist() == [1, 4, 4] and right.tolist() == [prefix_accuracy(o)[0], accuracy(o), accuracy(o)]
+    assert (steps.tolist() == [1, 4, 4] and
+            right.tolist() == [prefix_accuracy(o)[0], accuracy(o), accuracy(o)])
     assert (np.diff(early_exit(o, np.arange(257) / 255)[0]) >= 0).all()
     certain = outcomes(np.full((3, 2, 4), 500.) * np.eye(4)[0], [0, 0, 1])
     assert early_exit(certain, [1])[0] == 1 and early_exit(certain, [1.001])[0] == 2

@@ -11,7 +11,8 @@ from snn_repro.models.small import SmallResNet, SmallSEW, SmallVGG
 from snn_repro.neurons import ENOF_LIF, TET_LIF, TKS_LIF, ReLU
 from snn_repro.spec import UserError
 
-ARCHS = [SmallVGG(), SmallVGG(channels=(5,)), SmallVGG(channels=(8, 16, 16, 32)), SmallResNet(), SmallResNet(depth=2), SmallSEW(), SmallSEW(depth=2, channels=(4, 6))]
+ARCHS = [SmallVGG(), SmallVGG(channels=(5,)), SmallVGG(channels=(8, 16, 16, 32)), SmallResNet(),
+         SmallResNet(depth=2), SmallSEW(), SmallSEW(depth=2, channels=(4, 6))]
 ids = lambda a: a.to_json() if isinstance(a, Arch) else str(a)
 
 
@@ -44,7 +45,8 @@ def test_shapes_and_gradients(arch, shape, T):
 
 @pytest.mark.parametrize('arch', ARCHS, ids=ids)
 def test_setting_round_trip(arch):
-    for a in (arch, replace(arch, neuron=ENOF_LIF, readout='relu'), replace(arch, neuron=TET_LIF), arch.ann()):
+    for a in (arch, replace(arch, neuron=ENOF_LIF, readout='relu'), replace(arch, neuron=TET_LIF),
+              arch.ann()):
         assert Arch.from_dict(a.to_dict()) == a and type(Arch.from_dict(a.to_dict())) is type(arch)
     assert isinstance(arch.ann().neuron, ReLU) and arch.ann().ann() == arch.ann()
     assert replace(arch.ann(), neuron=arch.neuron, readout=arch.readout) == arch
@@ -52,11 +54,13 @@ def test_setting_round_trip(arch):
 
 @pytest.mark.parametrize('arch', ARCHS, ids=ids)
 def test_weights_move_between_twins(arch):
-    nets = [build(a, seed=i) for i, a in enumerate((arch, replace(arch, readout='relu'), arch.ann(), replace(arch, neuron=ENOF_LIF)))]
+    nets = [build(a, seed=i) for i, a in enumerate((arch, replace(arch, readout='relu'), arch.ann(),
+                                                    replace(arch, neuron=ENOF_LIF)))]
     for net in nets[1:]:
         net.load_state_dict(nets[0].state_dict())
     shapes = [{k: v.shape for k, v in n.state_dict().items()} for n in nets]
-    assert all(s == shapes[0] for s in shapes) and not any('lif' in k or '.v' in k for k in shapes[0])
+    assert (all(s == shapes[0] for s in shapes) and
+            not any('lif' in k or '.v' in k for k in shapes[0]))
 
 
 @pytest.mark.parametrize('arch', ARCHS, ids=ids)
@@ -80,7 +84,8 @@ def test_readout_places():
     for arch in (SmallVGG(readout='relu'), SmallResNet(readout='relu'), SmallSEW(readout='relu')):
         net = build(arch)
         relus = [n for n, m in net.named_modules() if isinstance(m, nn.ReLU)]
-        assert relus == [{SmallVGG: 'body.4', SmallResNet: 'body.2.last', SmallSEW: 'body.2.last'}[type(arch)]]
+        assert relus == [
+            {SmallVGG: 'body.4', SmallResNet: 'body.2.last', SmallSEW: 'body.2.last'}[type(arch)]]
 
 
 def test_read_out_of_the_sew_net_is_before_the_sum():
@@ -100,22 +105,27 @@ def test_bad_T(arch, T):
 
 
 @pytest.mark.parametrize('make, says', [
-    (lambda: build(SmallVGG(), (1, 3, 16)), '3x16'), (lambda: build(SmallResNet(), (1, 16, 2)), '16x2'),
-    (lambda: SmallVGG(channels=()), 'channels'), (lambda: SmallVGG(channels=(8, 0)), 'channels'), (lambda: SmallResNet(channels=(8,)), 'channels'),
-    (lambda: SmallSEW(depth=0), 'depth'), (lambda: SmallVGG(readout='spike'), "readout 'spike'"), (lambda: SmallVGG(norm='tdbn'), "norm 'tdbn'"), (lambda: SmallSEW(norm='x'), "norm 'x'"),
+    (lambda: build(SmallVGG(), (1, 3, 16)), '3x16'),
+    (lambda: build(SmallResNet(), (1, 16, 2)), '16x2'),
+    (lambda: SmallVGG(channels=()), 'channels'), (lambda: SmallVGG(channels=(8, 0)), 'channels'),
+    (lambda: SmallResNet(channels=(8,)), 'channels'),
+    (lambda: SmallSEW(depth=0), 'depth'), (lambda: SmallVGG(readout='spike'), "readout 'spike'"),
+    (lambda: SmallVGG(norm='tdbn'), "norm 'tdbn'"), (lambda: SmallSEW(norm='x'), "norm 'x'"),
     (lambda: build(SmallVGG())(torch.rand(4, 2, 16, 16)), 'expected 1 channels, found 2'),
     (lambda: build(SmallVGG())(torch.rand(16, 16)), r'found \[16, 16\]'),
     (lambda: build(SmallVGG())(torch.rand(0, 4, 1, 16, 16)), 'at least one'),
     (lambda: build(SmallVGG())(torch.rand(4, 1, 8, 8)), '128 features'),
     (lambda: TEBN(4, T=2)(torch.rand(3, 1, 4, 2, 2)), 'at most 2 steps, found 3'),
-    (lambda: SpikingNet(nn.Sequential(Folded(nn.Conv2d(1, 4, 1)), TEBN(4, 2)), nn.Identity(), nn.Linear(4, 2), 2), 'TEBN'),
+    (lambda: SpikingNet(nn.Sequential(Folded(nn.Conv2d(1, 4, 1)), TEBN(4, 2)), nn.Identity(),
+                        nn.Linear(4, 2), 2), 'TEBN'),
 ])
 def test_kind_errors(make, says):
     with pytest.raises(UserError, match=says): make()
 
 
 def test_spec_file_with_a_wrong_width():
-    with pytest.raises(UserError, match='channels'): Arch.from_dict({'type': 'SmallVGG', 'channels': [8, 'x']})
+    with pytest.raises(UserError, match='channels'):
+        Arch.from_dict({'type': 'SmallVGG', 'channels': [8, 'x']})
 
 
 @pytest.mark.parametrize('make', [lambda: TDBN(4, .5), lambda: TDBN(4, 1., .5 ** .5)])
@@ -131,7 +141,9 @@ def test_tebn_starts_as_batch_norm_and_takes_one_step():
     x = torch.randn(3, 5, 4, 2, 2)
     assert torch.allclose(TEBN(4, 3)(x), Folded(nn.BatchNorm2d(4))(x))
     assert TEBN(4, 3)(x[:1]).shape == (1, 5, 4, 2, 2)
-    net = SpikingNet(Folded(nn.Conv2d(1, 4, 1)), nn.Sequential(TEBN(4, 3), TKS_LIF.build(), Folded(nn.Flatten())), nn.Linear(4 * 4, 2), 3)
+    net = SpikingNet(Folded(nn.Conv2d(1, 4, 1)),
+                     nn.Sequential(TEBN(4, 3), TKS_LIF.build(), Folded(nn.Flatten())),
+                     nn.Linear(4 * 4, 2), 3)
     assert net(torch.rand(5, 1, 2, 2)).logits.shape == (3, 5, 2)
 
 
@@ -149,7 +161,8 @@ def test_maps_stay_channels_last():
         net = build(arch, (2, 16, 16))
         for m in net.modules():
             if isinstance(m, (nn.Conv2d, nn.BatchNorm2d, nn.AvgPool2d)):
-                m.register_forward_hook(lambda m, i, o: seen.append(i[0].is_contiguous(memory_format=torch.channels_last)))
+                m.register_forward_hook(lambda m, i, o: seen.append(
+                    i[0].is_contiguous(memory_format=torch.channels_last)))
         net(torch.rand(4, 2, 16, 16)), net(torch.rand(3, 4, 2, 16, 16))
     assert seen and all(seen)
 

@@ -3,20 +3,24 @@ from dataclasses import replace
 import pytest, torch
 from spikingjelly.activation_based import base, functional, monitor, neuron, surrogate
 from snn_repro.kernels import fused_lif
-from snn_repro.neurons import (ATan, ENOF_LIF, LIF, LIFNode, Rectangle, ReLU, Sigmoid, Surrogate, TET_LIF, TKS_LIF, Tanh, Triangle,
+from snn_repro.neurons import (ATan, ENOF_LIF, LIF, LIFNode, Rectangle, ReLU, Sigmoid, Surrogate,
+                               TET_LIF, TKS_LIF, Tanh, Triangle,
                                lif, lif_trace, spike)
 from snn_repro.spec import Spec, UserError
 
 PAPERS = [TKS_LIF, ENOF_LIF, TET_LIF]
-SURROGATES = [Triangle(), Triangle(alpha=1.), Rectangle(), Rectangle(alpha=2.), Tanh(), ATan(), Sigmoid()]
+SURROGATES = [Triangle(), Triangle(alpha=1.), Rectangle(), Rectangle(alpha=2.), Tanh(), ATan(),
+              Sigmoid()]
 
 
-def fused(x, p): return fused_lif(x, p.decay, p.gain, p.v_threshold, p.surrogate.derivative, p.detach_reset)
+def fused(x, p):
+    return fused_lif(x, p.decay, p.gain, p.v_threshold, p.surrogate.derivative, p.detach_reset)
 
 
 def draw(shape, dtype=torch.float64, seed=0):
     g = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=g, dtype=dtype)*1.5 + .3, torch.randn(shape, generator=g, dtype=dtype)
+    return (torch.randn(shape, generator=g, dtype=dtype)*1.5 + .3,
+            torch.randn(shape, generator=g, dtype=dtype))
 
 
 def gradient(f, x, G):
@@ -31,8 +35,10 @@ def gradient(f, x, G):
 def test_fused_equals_the_loop(p, detach, shape):
     p = replace(p, detach_reset=detach)
     x, G = draw(shape)
-    (s, grad), (s_, grad_) = gradient(lambda x: fused(x, p), x, G), gradient(lambda x: lif(x, p), x, G)
-    assert s.dtype == x.dtype and torch.equal(s, s_) and torch.allclose(grad, grad_, rtol=1e-6, atol=1e-12)
+    (s, grad), (s_, grad_) = (gradient(lambda x: fused(x, p), x, G),
+                              gradient(lambda x: lif(x, p), x, G))
+    assert (s.dtype == x.dtype and torch.equal(s, s_) and
+            torch.allclose(grad, grad_, rtol=1e-6, atol=1e-12))
 
 
 @pytest.mark.parametrize('p', PAPERS)
@@ -40,7 +46,9 @@ def test_fused_equals_the_loop(p, detach, shape):
 def test_no_spike_differs_in_float32(p, scale):
     x = draw((12, 20000), torch.float32)[0]*scale
     ties = (x/scale*4).round()/4                       # many membranes exactly at the threshold
-    for x in (x, ties): assert torch.equal(fused(x, p), lif(x, p)) and torch.equal(fused(x.requires_grad_(), p), lif(x, p))
+    for x in (x, ties):
+        assert (torch.equal(fused(x, p), lif(x, p)) and
+                torch.equal(fused(x.requires_grad_(), p), lif(x, p)))
 
 
 @pytest.mark.parametrize('g', SURROGATES)
@@ -48,7 +56,8 @@ def test_no_spike_differs_in_float32(p, scale):
 def test_every_surrogate_and_any_tau(g, detach):
     p = LIF(tau=3., surrogate=g, detach_reset=detach)
     x, G = draw((6, 300))
-    (s, grad), (s_, grad_) = gradient(lambda x: fused(x, p), x, G), gradient(lambda x: lif(x, p), x, G)
+    (s, grad), (s_, grad_) = (gradient(lambda x: fused(x, p), x, G),
+                              gradient(lambda x: lif(x, p), x, G))
     assert torch.equal(s, s_) and torch.allclose(grad, grad_, rtol=1e-6, atol=1e-12)
 
 
@@ -56,7 +65,8 @@ def test_every_surrogate_and_any_tau(g, detach):
 def test_surrogates_leave_their_argument_alone_and_return_a_new_tensor(g):
     v = torch.linspace(-2, 2, 41, dtype=torch.float64)
     before, d = v.clone(), g.derivative(v)
-    assert torch.equal(v, before) and d.data_ptr() != v.data_ptr() and d.dtype == v.dtype and (d >= 0).all()
+    assert (torch.equal(v, before) and d.data_ptr() != v.data_ptr() and d.dtype == v.dtype and
+            (d >= 0).all())
     assert torch.allclose(g.derivative(-v), d)
     h = 1e-6
     slope, kink = (g.cdf(v + h) - g.cdf(v - h))/(2*h), torch.zeros_like(v, dtype=torch.bool)
@@ -83,7 +93,8 @@ def test_layouts_of_input_and_of_incoming_gradient():
     for view in (swapped(1, 2), swapped(0, 1), lambda x: x.repeat_interleave(2, 2)[..., ::2]):
         got = gradient(lambda x: fused(x, TKS_LIF), view(x), view(G))
         assert torch.equal(got[0], want[0]) and torch.allclose(got[1], want[1])
-    ones = gradient(lambda x: fused(x, TKS_LIF).sum((0, 2)), x, torch.ones(6, dtype=x.dtype))[1]       # an expanded gradient
+    # an expanded gradient
+    ones = gradient(lambda x: fused(x, TKS_LIF).sum((0, 2)), x, torch.ones(6, dtype=x.dtype))[1]
     assert torch.allclose(ones, gradient(lambda x: lif(x, TKS_LIF), x, torch.ones_like(x))[1])
 
 
@@ -100,21 +111,25 @@ def test_backward_may_run_twice_but_not_be_differentiated():
 def test_without_a_gradient():
     x = draw((5, 40))[0].requires_grad_()
     with torch.no_grad(): s = fused(x, TKS_LIF)
-    assert not s.requires_grad and torch.equal(s, fused(x, TKS_LIF)) and torch.equal(s, fused(x.detach(), TKS_LIF))
+    assert (not s.requires_grad and torch.equal(s, fused(x, TKS_LIF)) and
+            torch.equal(s, fused(x.detach(), TKS_LIF)))
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_half_precision_keeps_a_float32_membrane(dtype):
     x, G = (o.to(dtype) for o in draw((8, 200), torch.float32))
-    (s, grad), (s_, grad_) = gradient(lambda x: fused(x, TET_LIF), x, G), gradient(lambda x: lif(x, TET_LIF), x.float(), G.float())
-    assert s.dtype == grad.dtype == dtype and torch.equal(s.float(), s_) and torch.allclose(grad.float(), grad_, rtol=1e-2, atol=1e-3)
+    (s, grad), (s_, grad_) = (gradient(lambda x: fused(x, TET_LIF), x, G),
+                              gradient(lambda x: lif(x, TET_LIF), x.float(), G.float()))
+    assert (s.dtype == grad.dtype == dtype and torch.equal(s.float(), s_) and
+            torch.allclose(grad.float(), grad_, rtol=1e-2, atol=1e-3))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.parametrize('p', PAPERS)
 def test_on_a_gpu(p):
     x, G = (o.cuda() for o in draw((4, 8, 16, 9, 9)))
-    (s, grad), (s_, grad_) = gradient(lambda x: fused(x, p), x, G), gradient(lambda x: lif(x, p), x, G)
+    (s, grad), (s_, grad_) = (gradient(lambda x: fused(x, p), x, G),
+                              gradient(lambda x: lif(x, p), x, G))
     assert torch.equal(s, s_) and torch.allclose(grad, grad_, rtol=1e-6, atol=1e-12)
     assert torch.equal(fused(x.float(), p), lif(x.float(), p))
 
@@ -122,15 +137,17 @@ def test_on_a_gpu(p):
 def node_of_spikingjelly(p):
     g = {Triangle: surrogate.PiecewiseQuadratic, Rectangle: surrogate.Rect, ATan: surrogate.ATan,
          Sigmoid: surrogate.Sigmoid}[type(p.surrogate)]
-    return neuron.LIFNode(float(p.tau), p.decay_input, p.v_threshold, 0., g(p.surrogate.alpha), p.detach_reset, step_mode='m')
+    return neuron.LIFNode(float(p.tau), p.decay_input, p.v_threshold, 0., g(p.surrogate.alpha),
+                          p.detach_reset, step_mode='m')
 
 
-@pytest.mark.parametrize('p', PAPERS + [replace(TKS_LIF, surrogate=ATan()), replace(TET_LIF, surrogate=Sigmoid())])
+@pytest.mark.parametrize('p', PAPERS + [replace(TKS_LIF, surrogate=ATan()),
+                                        replace(TET_LIF, surrogate=Sigmoid())])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_equals_spikingjelly(p, dtype):
     x, G = draw((8, 64, 128), dtype)
     (s, grad), (s_, grad_) = gradient(p.build(), x, G), gradient(node_of_spikingjelly(p), x, G)
-    assert (s != s_).float().mean() < 1e-5              # the last bit may decide about a spike, rarely
+    assert (s != s_).float().mean() < 1e-5   # the last bit may decide about a spike, rarely
     same = (s == s_).all(0)
     assert torch.allclose(grad[:, same], grad_[:, same], rtol=1e-4, atol=1e-5)
 
@@ -140,7 +157,8 @@ def test_stored_membrane_and_its_monitor_equal_spikingjelly():
     ours, theirs = TKS_LIF.build(), node_of_spikingjelly(TKS_LIF)
     ours.store_v_seq = theirs.store_v_seq = True
     seen = monitor.AttributeMonitor('v_seq', False, ours, LIFNode)
-    assert torch.equal(ours(x.requires_grad_()), theirs(x)) and torch.allclose(ours.v_seq, theirs.v_seq, atol=1e-6)
+    assert (torch.equal(ours(x.requires_grad_()), theirs(x)) and
+            torch.allclose(ours.v_seq, theirs.v_seq, atol=1e-6))
     assert torch.equal(seen.records[0], ours.v_seq) and not ours.v_seq.requires_grad
     functional.reset_net(ours)
     assert ours.v_seq is None
@@ -149,9 +167,10 @@ def test_stored_membrane_and_its_monitor_equal_spikingjelly():
 def test_node_has_no_state():
     node, x = ENOF_LIF.build(), draw((6, 2, 5), torch.float32)[0].requires_grad_()
     first = node(x)
-    first.sum().backward(), node(x).sum().backward()               # nothing is left of the first graph
+    first.sum().backward(), node(x).sum().backward()   # nothing is left of the first graph
     assert torch.equal(node(x[:, :1]), first[:, :1]) and not node.state_dict() and node.v == 0.
-    for other in (copy.deepcopy(node), pickle.loads(pickle.dumps(node)), node.double().float()): assert torch.equal(other(x), first)
+    for other in (copy.deepcopy(node), pickle.loads(pickle.dumps(node)), node.double().float()):
+        assert torch.equal(other(x), first)
     functional.detach_net(node)
 
 
@@ -172,7 +191,8 @@ def test_spikingjellys_functional_form_keeps_the_strict_threshold():
 def test_presets():
     numbers = [(p.decay, p.gain, p.v_threshold, p.detach_reset) for p in PAPERS]
     assert numbers == [(.5, .5, .5, True), (.25, 1., .5, False), (.5, 1., 1., False)]
-    assert [p.surrogate for p in PAPERS] == [Triangle(alpha=2.), Rectangle(alpha=1.), Triangle(alpha=1.)]
+    assert [p.surrogate for p in PAPERS] == [Triangle(alpha=2.), Rectangle(alpha=1.),
+                                             Triangle(alpha=1.)]
     assert len({p.key for p in PAPERS}) == 3
 
 
@@ -180,13 +200,15 @@ def test_presets():
 def test_settings_travel_as_json(p): assert Spec.from_dict(p.to_dict()) == p
 
 
-@pytest.mark.parametrize('make', [lambda: LIF(tau=1.), lambda: LIF(tau=0.), lambda: LIF(v_threshold=0.), lambda: Triangle(alpha=0.),
+@pytest.mark.parametrize('make', [lambda: LIF(tau=1.), lambda: LIF(tau=0.),
+                                  lambda: LIF(v_threshold=0.), lambda: Triangle(alpha=0.),
                                   lambda: Surrogate(alpha=-1.)])
 def test_impossible_values(make):
     with pytest.raises(UserError): make()
 
 
-def test_integer_values_build(): assert torch.equal(LIF(tau=2, v_threshold=1).build()(torch.ones(4, 1)*3), torch.ones(4, 1))
+def test_integer_values_build():
+    assert torch.equal(LIF(tau=2, v_threshold=1).build()(torch.ones(4, 1)*3), torch.ones(4, 1))
 
 
 def test_spike_is_strict_and_relu_is_relu():
@@ -197,7 +219,8 @@ def test_spike_is_strict_and_relu_is_relu():
 def test_trace():
     x = draw((5, 7))[0]
     h, s, u = lif_trace(x, ENOF_LIF)
-    assert torch.equal(s, lif(x, ENOF_LIF)) and torch.equal(u, torch.where(s > 0, 0., h)) and torch.equal(h[0], x[0])
+    assert (torch.equal(s, lif(x, ENOF_LIF)) and torch.equal(u, torch.where(s > 0, 0., h)) and
+            torch.equal(h[0], x[0]))
     assert torch.allclose(h[1:], .25*u[:-1] + x[1:])
 
 
@@ -206,27 +229,34 @@ WHOLE = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.in
 @pytest.mark.parametrize('p', PAPERS + [LIF(tau=3.)])
 @pytest.mark.parametrize('dtype', WHOLE, ids=str)
 def test_whole_numbers_are_computed_as_floats(p, dtype):
-    c = torch.randint(-1 if dtype.is_signed else 0, 4, (8, 5, 400), generator=torch.Generator().manual_seed(0)).to(dtype)
+    c = torch.randint(-1 if dtype.is_signed else 0, 4, (8, 5, 400),
+                      generator=torch.Generator().manual_seed(0)).to(dtype)
     want, node = lif(c.float(), p), p.build()
     node.store_v_seq = True
     for s in (lif(c, p), fused(c, p), node(c)):
         assert s.dtype == torch.float32 and torch.equal(s, want)
     assert 0 < want.mean() < 1 and torch.equal(node.v_seq, lif_trace(c.float(), p).u)
-    assert torch.equal(fused(c[:1].expand(8, 5, 400), p), lif(c[:1].float().expand(8, 5, 400), p)), 'a still image'
+    assert torch.equal(fused(c[:1].expand(8, 5, 400), p),
+                       lif(c[:1].float().expand(8, 5, 400), p)), 'a still image'
 
 
-@pytest.mark.parametrize('p', PAPERS + [replace(TKS_LIF, surrogate=g, detach_reset=d) for g in (Tanh(), ATan(), Sigmoid()) for d in (True, False)])
+@pytest.mark.parametrize('p',
+                         PAPERS + [replace(TKS_LIF, surrogate=g, detach_reset=d)
+                                   for g in (Tanh(), ATan(), Sigmoid()) for d in (True, False)])
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
 def test_a_membrane_that_is_not_a_number_does_not_fire_and_stays_so(p, value):
     x, G = draw((6, 300), torch.float32)
     x[2, ::2] = value
-    (s, grad), (s_, grad_) = gradient(lambda x: fused(x, p), x, G), gradient(lambda x: lif(x, p), x, G)
-    assert torch.equal(s, s_) and torch.equal(s, fused(x, p)) and torch.allclose(grad, grad_, rtol=1e-5, atol=1e-6, equal_nan=True)
+    (s, grad), (s_, grad_) = (gradient(lambda x: fused(x, p), x, G),
+                              gradient(lambda x: lif(x, p), x, G))
+    assert (torch.equal(s, s_) and torch.equal(s, fused(x, p)) and
+            torch.allclose(grad, grad_, rtol=1e-5, atol=1e-6, equal_nan=True))
     fired = value == float('inf')                      # it fires once; what 0·∞ leaves is no number
     assert (s[2, ::2] == fired).all() and (value < 0 or not s[3:, ::2].any()) and s[:, 1::2].any()
     if value != -float('inf'): assert lif_trace(x, p).u[2:, ::2].isnan().all()
     assert grad[:, 1::2].isfinite().all(), 'a neuron knows nothing of its neighbours'
-    for half in (torch.bfloat16, torch.float16): assert torch.equal(fused(x.to(half), p), lif(x.to(half).float(), p).to(half))
+    for half in (torch.bfloat16, torch.float16):
+        assert torch.equal(fused(x.to(half), p), lif(x.to(half).float(), p).to(half))
     if type(p.surrogate) is Tanh: return               # SpikingJelly has none of its kind
     theirs, grad_theirs = gradient(node_of_spikingjelly(p), x, G)
     assert torch.equal(s[:, ::2], theirs[:, ::2])

@@ -1,4 +1,5 @@
-"Every loss term against a plain reference written from its formula: NumPy loops in float64, gradients by central differences."
+"""Every loss term against a plain reference written from its formula: NumPy loops in float64,
+gradients by central differences."""
 import itertools, re
 from dataclasses import dataclass
 
@@ -27,7 +28,8 @@ T, B, K, D = 3, 4, 3, 7
 
 
 def draw(*shape, seed=0, scale=1.):
-    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed),
+                               dtype=torch.float64)
 
 
 def batch():
@@ -65,16 +67,20 @@ def soft(z):
 
 
 def plain_teacher(o, y, teaches, p):
-    "q of one sample: `o [T,K]`, its label, and which steps teach. None where the sample is skipped."
+    """q of one sample: `o [T,K]`, its label, and which steps teach. None where the sample is
+    skipped."""
     chosen = [o[t] for t in range(len(o)) if teaches[t]]
-    if not chosen: return {'uniform': np.full(o.shape[1], 1 / o.shape[1]), 'label': np.eye(o.shape[1])[y], 'skip': None}[p.none_correct]
+    if not chosen:
+        return {'uniform': np.full(o.shape[1], 1 / o.shape[1]), 'label': np.eye(o.shape[1])[y],
+                'skip': None}[p.none_correct]
     if p.combine == 'sum': return soft(sum(chosen) / p.temperature)
     if p.combine == 'mean': return soft(sum(chosen) / len(chosen) / p.temperature)
     return sum(soft(c / p.temperature) for c in chosen) / len(chosen)
 
 
 def plain_tks(o, target, teaches, p, epoch, epochs, q_from=None):
-    "(CE part, fitting part) of TKS for `o [T,B,K]`; the teacher is read from `q_from` where it shall be a constant."
+    """(CE part, fitting part) of TKS for `o [T,B,K]`; the teacher is read from `q_from` where it
+    shall be a constant."""
     w = p.peak * {'epoch': epoch / epochs, 'end': epoch / (epochs - 1), 'constant': 1}[p.ramp]
     ce = fit = 0.
     for b, y in enumerate(target):
@@ -87,8 +93,10 @@ def plain_tks(o, target, teaches, p, epoch, epochs, q_from=None):
     return (1 - w) * ce / n, w * (p.temperature**2 if p.squared else 1) * fit / (n * len(o))
 
 
-SWITCHES = [dict(zip(('combine', 'none_correct', 'select', 'squared', 'detach_teacher', 'ramp'), v)) for v in itertools.product(
-    ('sum', 'mean', 'prob'), ('uniform', 'label', 'skip'), ('correct', 'all', 'random'), (True, False), (True, False), ('epoch', 'end', 'constant'))]
+SWITCHES = [dict(zip(('combine', 'none_correct', 'select', 'squared', 'detach_teacher', 'ramp'), v))
+            for v in itertools.product(
+                ('sum', 'mean', 'prob'), ('uniform', 'label', 'skip'), ('correct', 'all', 'random'),
+                (True, False), (True, False), ('epoch', 'end', 'constant'))]
 
 
 @pytest.mark.parametrize('select', ['correct', 'all', 'random'])
@@ -103,18 +111,23 @@ def test_tks_is_its_formula_under_every_switch(combine, select):
                    'random': pick_steps(logits, target, 'random', 3).numpy()}[select]
         parts = p(Output(logits, None), target, (3, 5))
         ce, fit = plain_tks(o, y, teaches, p, 3, 5)
-        np.testing.assert_allclose([parts['ce'].item(), parts['tks'].item()], [ce, fit], rtol=1e-10, err_msg=str(s))
-        reference = slope(lambda x: sum(plain_tks(x, y, teaches, p, 3, 5, o if p.detach_teacher else None)), o)
-        np.testing.assert_allclose(gradient(p, logits, target, (3, 5)), reference, rtol=1e-5, atol=1e-7, err_msg=str(s))
+        np.testing.assert_allclose([parts['ce'].item(), parts['tks'].item()], [ce, fit], rtol=1e-10,
+                                   err_msg=str(s))
+        reference = slope(lambda x: sum(plain_tks(x, y, teaches, p, 3, 5,
+                                                  o if p.detach_teacher else None)), o)
+        np.testing.assert_allclose(gradient(p, logits, target, (3, 5)), reference, rtol=1e-5,
+                                   atol=1e-7, err_msg=str(s))
 
 
 def test_teacher_gradient_differs_where_a_step_teaches():
     logits, target = batch()
-    attached, detached = (gradient(TKS(detach_teacher=d), logits, target, (1, 2)) for d in (False, True))
+    attached, detached = (gradient(TKS(detach_teacher=d), logits, target, (1, 2))
+                          for d in (False, True))
     teaches = pick_steps(logits, target).numpy()
     apart = np.abs(attached - detached).max(-1)
     assert (apart[teaches] > 1e-3).all() and (apart[~teaches] < 1e-12).all()
-    assert loss_of(TKS(), logits, target, (1, 2)) == loss_of(TKS(detach_teacher=True), logits, target, (1, 2))
+    assert loss_of(TKS(), logits, target, (1, 2)) == loss_of(TKS(detach_teacher=True), logits,
+                                                             target, (1, 2))
 
 
 def test_tks_identities():
@@ -123,11 +136,14 @@ def test_tks_identities():
     sure, wrong = logits + 30 * label, logits - 30 * label
     everyone = pick_steps(sure, target)
     assert everyone.all() and not pick_steps(wrong, target).any()
-    torch.testing.assert_close(teacher_of(sure, everyone, float(T)), mean_logits(sure).softmax(-1))                       # (i)
+    # (i)
+    torch.testing.assert_close(teacher_of(sure, everyone, float(T)), mean_logits(sure).softmax(-1))
     uniform = -16 * wrong.log_softmax(-1).mean()
     tks = TKS(temperature=4., peak=1., ramp='constant')
     torch.testing.assert_close(tks(Output(wrong, None), target)['tks'], uniform)        # (ii)
-    torch.testing.assert_close(loss_of(TKS(peak=0.), logits, target, (4, 5)), F.cross_entropy(logits.mean(0), target))    # (iii)
+    # (iii)
+    torch.testing.assert_close(loss_of(TKS(peak=0.), logits, target, (4, 5)),
+                               F.cross_entropy(logits.mean(0), target))
     o = sure[0]
     alone = 9 * F.cross_entropy(o, (o / 3).softmax(-1))
     tks = TKS(peak=1., ramp='constant')
@@ -139,7 +155,8 @@ def test_random_teachers_are_as_many_and_repeat():
     right, drawn = (pick_steps(logits, target, s, 2) for s in ('correct', 'random'))
     assert torch.equal(right.sum(0), drawn.sum(0)) and not torch.equal(right, drawn)
     state = torch.get_rng_state()
-    assert torch.equal(drawn, pick_steps(logits, target, 'random', 2)) and torch.equal(state, torch.get_rng_state())
+    assert (torch.equal(drawn, pick_steps(logits, target, 'random', 2)) and
+            torch.equal(state, torch.get_rng_state()))
     assert not torch.equal(drawn, pick_steps(logits, target, 'random', 3))
 
 
@@ -152,19 +169,23 @@ def test_ramp(ramp, last):
 
 def test_paper_variant_changes_four_fields_and_reads_back():
     paper = variant(TKS(temperature=5., peak=.3), 'paper')
-    assert paper == TKS(temperature=5., peak=.3, combine='mean', detach_teacher=True, squared=False, ramp='end')
+    assert paper == TKS(temperature=5., peak=.3, combine='mean', detach_teacher=True, squared=False,
+                        ramp='end')
     assert TKS.from_dict(paper.to_dict()) == paper and paper.key != TKS(temperature=5., peak=.3).key
 
 
-# ---------------------------------------------------------------- cross-entropy, TET, distillation, L_AF
+# ---------------------------------------------------------------- cross-entropy, TET, distillation,
+# L_AF
 
 @pytest.mark.parametrize('smoothing', [0., .1, .5])
 def test_ce_and_label_smoothing(smoothing):
     logits, target = batch()
     expected = nn.CrossEntropyLoss(label_smoothing=smoothing)(logits.mean(0), target)
-    torch.testing.assert_close(CE(smoothing=smoothing)(Output(logits, None), target)['ce'], expected)
+    torch.testing.assert_close(CE(smoothing=smoothing)(Output(logits, None), target)['ce'],
+                               expected)
     p = np.array([soft(o) for o in logits.mean(0).numpy()])
-    by_hand = np.mean([-(1 - smoothing) * np.log(p[b, y]) - smoothing * np.log(p[b]).mean() for b, y in enumerate(target.tolist())])
+    by_hand = np.mean([-(1 - smoothing) * np.log(p[b, y]) - smoothing * np.log(p[b]).mean()
+                       for b, y in enumerate(target.tolist())])
     assert expected.item() == pytest.approx(by_hand)
 
 
@@ -172,11 +193,13 @@ def test_ce_and_label_smoothing(smoothing):
 def test_tet(mse_weight, mse_target):
     logits, target = batch()
     def plain(o):
-        ce = -np.mean([np.log(soft(o[t, b])[y]) for t in range(T) for b, y in enumerate(target.tolist())])
+        ce = -np.mean([np.log(soft(o[t, b])[y]) for t in range(T)
+                       for b, y in enumerate(target.tolist())])
         return (1 - mse_weight) * ce + mse_weight * np.mean((o - mse_target)**2)
     term = TET(mse_weight=mse_weight, mse_target=mse_target)
     assert loss_of(term, logits, target).item() == pytest.approx(plain(logits.numpy()))
-    np.testing.assert_allclose(gradient(term, logits, target), slope(plain, logits.numpy()), rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(gradient(term, logits, target), slope(plain, logits.numpy()),
+                               rtol=1e-5, atol=1e-8)
     assert set(term(Output(logits, None), target)) == ({'tet', 'mse'} if mse_weight else {'tet'})
 
 
@@ -189,7 +212,8 @@ def ann(steps=1):
 
 
 def kl_div(student, teacher, temperature):
-    return temperature**2 * F.kl_div(F.log_softmax(student / temperature, -1), F.softmax(teacher / temperature, -1), reduction='batchmean')
+    return temperature**2 * F.kl_div(F.log_softmax(student / temperature, -1),
+                                     F.softmax(teacher / temperature, -1), reduction='batchmean')
 
 
 @pytest.mark.parametrize('steps', [1, 5])
@@ -198,9 +222,11 @@ def test_kd(steps, temperature):
     (logits, target), teacher = batch(), ann(steps)
     o = logits.clone().requires_grad_()
     got = KD(weight=.3, temperature=temperature)(Output(o, None), target, teacher=teacher)['kd']
-    torch.testing.assert_close(got, .3 * kl_div(o.mean(0), teacher.logits.mean(0).detach(), temperature))
+    torch.testing.assert_close(got,
+                               .3 * kl_div(o.mean(0), teacher.logits.mean(0).detach(), temperature))
     got.backward()
-    assert teacher.features.grad is None and teacher.classifier.weight.grad is None and o.grad.abs().max() > 0
+    assert (teacher.features.grad is None and teacher.classifier.weight.grad is None and
+            o.grad.abs().max() > 0)
 
 
 @pytest.mark.parametrize('steps', [1, 5])
@@ -209,14 +235,17 @@ def test_kd(steps, temperature):
 def test_laf(steps, temperature, per_step):
     (_, target), teacher = batch(), ann(steps)
     f = draw(T, B, D, seed=5).requires_grad_()
-    got = LAF(weight=.3, temperature=temperature, per_step=per_step)(Output(None, f), target, teacher=teacher)['laf']
+    got = LAF(weight=.3, temperature=temperature,
+              per_step=per_step)(Output(None, f), target, teacher=teacher)['laf']
     answer = teacher.classifier(teacher.features.mean(0)).detach()
-    each = [kl_div(teacher.classifier(g), answer, temperature) for g in (f if per_step else f.mean(0, keepdim=True))]
+    each = [kl_div(teacher.classifier(g), answer, temperature)
+            for g in (f if per_step else f.mean(0, keepdim=True))]
     torch.testing.assert_close(got, .3 * sum(each) / len(each))
     reference, = torch.autograd.grad(.3 * sum(each) / len(each), f)
     got.backward()
     torch.testing.assert_close(f.grad, reference)
-    assert teacher.features.grad is None and all(p.grad is None for p in teacher.classifier.parameters())
+    assert (teacher.features.grad is None and
+            all(p.grad is None for p in teacher.classifier.parameters()))
 
 
 def test_laf_is_zero_for_equal_features_and_works_without_a_bias():
@@ -238,17 +267,22 @@ def test_total_adds_the_parts_and_every_part_is_named():
 
 
 @pytest.mark.parametrize('make', [
-    lambda: check_objectives(()), lambda: check_objectives((CE(), TKS())), lambda: check_objectives((CE(), CE(smoothing=.1))),
-    lambda: CE(smoothing=1.), lambda: TET(mse_weight=2.), lambda: KD(weight=-1.), lambda: LAF(temperature=0.),
-    lambda: TKS(temperature=0.), lambda: TKS(peak=1.1), lambda: TKS(combine='max'), lambda: TKS(select='none'),
-    lambda: KD()(Output(*(draw(T, B, K),) * 2), batch()[1]), lambda: LAF()(Output(*(draw(T, B, K),) * 2), batch()[1]),
+    lambda: check_objectives(()), lambda: check_objectives((CE(), TKS())),
+    lambda: check_objectives((CE(), CE(smoothing=.1))),
+    lambda: CE(smoothing=1.), lambda: TET(mse_weight=2.), lambda: KD(weight=-1.),
+    lambda: LAF(temperature=0.),
+    lambda: TKS(temperature=0.), lambda: TKS(peak=1.1), lambda: TKS(combine='max'),
+    lambda: TKS(select='none'),
+    lambda: KD()(Output(*(draw(T, B, K),) * 2), batch()[1]),
+    lambda: LAF()(Output(*(draw(T, B, K),) * 2), batch()[1]),
     lambda: TKS()(Output(draw(T, B, K), None), draw(B, K), (0, 1))])
 def test_refusals(make):
     with pytest.raises(UserError): make()
 
 
 def test_terms_are_settings():
-    for term in [CE(smoothing=.1), TET(mse_weight=.1), KD(), LAF(per_step=True), TKS(select='random')]:
+    for term in [CE(smoothing=.1), TET(mse_weight=.1), KD(), LAF(per_step=True),
+                 TKS(select='random')]:
         assert Spec.from_dict(term.to_dict()) == term
 
 

@@ -10,7 +10,8 @@ snippets = re.findall(r'```python\n(.*?)```', text, re.S)
 
 
 def test_readme_is_made_from_the_index():
-    for path, content in readme().items(): assert (root/path).read_bytes() == content, f'{path}: run `python tests/readme.py`'
+    for path, content in readme().items():
+        assert (root/path).read_bytes() == content, f'{path}: run `python tests/readme.py`'
 
 
 def test_there_are_three_snippets(): assert len(snippets) == 3
@@ -18,7 +19,8 @@ def test_there_are_three_snippets(): assert len(snippets) == 3
 
 @pytest.mark.parametrize('code', snippets, ids=[f'snippet{i + 1}' for i in range(len(snippets))])
 def test_a_snippet_runs_by_itself(code, tmp_path):
-    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True,
+                          text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).parents[1]
-pytestmark = [pytest.mark.release, pytest.mark.skipif(not os.environ.get('SNN_REPRO_RELEASE'), reason='takes minutes: `make release-test`')]
+pytestmark = [pytest.mark.release, pytest.mark.skipif(not os.environ.get('SNN_REPRO_RELEASE'),
+                                                      reason='takes minutes: `make release-test`')]
 
 
 def run(*command, cwd):
@@ -22,5 +23,7 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path):
     elsewhere = tmp_path/'elsewhere'
     elsewhere.mkdir()
     assert 'tks-table3' in run('../empty/bin/snn-repro', 'list', cwd=elsewhere)
-    said = run('../empty/bin/snn-repro', 'reproduce', '--only', 'tks-table3', '--tables', cwd=elsewhere)
-    assert 'Not compared with our runs' in said and '96.35' in said and (elsewhere/'reports/mini/index.html').exists()
+    said = run('../empty/bin/snn-repro', 'reproduce', '--only', 'tks-table3', '--tables',
+               cwd=elsewhere)
+    assert ('Not compared with our runs' in said and '96.35' in said and
+            (elsewhere/'reports/mini/index.html').exists())

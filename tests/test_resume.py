@@ -16,14 +16,17 @@ from snn_repro.spec import UserError
 from snn_repro.environment import Runtime
 from snn_repro.training import fit
 
-SETTING = ['--set', 'recipe.epochs=8', '--set', 'recipe.test_every=3', '--set', 'augment={"type": "CropFlip", "pad": 1}']
+SETTING = ['--set', 'recipe.epochs=8', '--set', 'recipe.test_every=3', '--set',
+           'augment={"type": "CropFlip", "pad": 1}']
 STEPS = 8*5
 
 
-slow = pytest.mark.skipif(not os.environ.get('SNN_REPRO_RELEASE'), reason='takes minutes: `make release-test`')
+slow = pytest.mark.skipif(not os.environ.get('SNN_REPRO_RELEASE'),
+                          reason='takes minutes: `make release-test`')
 
 
-def command(out, *more): return [sys.executable, '-m', 'snn_repro', 'run', NAME, *SETTING, '--out', str(out), *more]
+def command(out, *more):
+    return [sys.executable, '-m', 'snn_repro', 'run', NAME, *SETTING, '--out', str(out), *more]
 
 
 def run(out, *more):
@@ -44,7 +47,9 @@ def steps_of(folder: Path) -> int:
 def results(out):
     folder, = out.iterdir()
     assert not (folder/FOLDER).exists()
-    return {n: (folder/n).read_bytes() for n in ('config.json', 'history.csv', 'outputs.safetensors', 'features.safetensors', 'metrics.json', 'weights.safetensors')}
+    return {n: (folder/n).read_bytes()
+            for n in ('config.json', 'history.csv', 'outputs.safetensors', 'features.safetensors',
+                      'metrics.json', 'weights.safetensors')}
 
 
 @pytest.fixture(scope='module')
@@ -58,10 +63,12 @@ def in_writing(out) -> bool: return any(out.glob(f'*/{FOLDER}/*.part'))
 
 
 def kill_after(out, steps: int, *more, writing=False, delay=0.):
-    """Start or go on, with a checkpoint a step, and kill the process (and those it started) `delay` seconds after `steps` steps are saved;
-    with `writing`, as soon as a checkpoint is being written after that. Returns the steps saved, and whether a half-written file was left."""
+    """Start or go on, with a checkpoint a step, and kill the process (and those it started) `delay`
+    seconds after `steps` steps are saved; with `writing`, as soon as a checkpoint is being written
+    after that. Returns the steps saved, and whether a half-written file was left."""
     for left in out.glob(f'*/{FOLDER}/*.part'): left.unlink()
-    process = subprocess.Popen(command(out, '--checkpoint', '0', *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(command(out, '--checkpoint', '0', *more), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.time() + 180
     alive = lambda: process.poll() is None and time.time() < deadline
     while steps_of(out) < steps and alive(): time.sleep(.001)
@@ -75,7 +82,9 @@ def kill_after(out, steps: int, *more, writing=False, delay=0.):
 def test_four_kills_change_no_byte(in_peace, tmp_path):
     chance, seen, halves = random.Random(0), [0], 0
     for left in (4, 3, 2, 1):
-        steps, half = kill_after(tmp_path, seen[-1] + chance.randint(1, max(1, (STEPS - 4 - seen[-1])//left)), writing=left > 1)
+        steps, half = kill_after(tmp_path,
+                                 seen[-1] + chance.randint(1, max(1, (STEPS - 4 - seen[-1])//left)),
+                                 writing=left > 1)
         seen.append(steps)
         halves += half
     assert sorted(set(seen)) == seen and seen[-1] < STEPS, seen
@@ -95,17 +104,20 @@ def test_kills_at_random_moments_change_no_byte(tmp_path, processes, kills):
     for left in range(kills, 0, -1):
         at = seen[-1] + chance.randint(1, max(1, (steps - 4 - seen[-1])//left))
         writing = left % 2 == 0
-        saved, half = kill_after(tmp_path/'killed', at, *long, writing=writing, delay=0 if writing else chance.uniform(0, .03))
+        saved, half = kill_after(tmp_path/'killed', at, *long, writing=writing,
+                                 delay=0 if writing else chance.uniform(0, .03))
         seen.append(saved)
         halves += half
-    print(f'{processes}: killed after {seen[1:]} of {steps} steps, {halves} times in the middle of writing')
+    print(f'{processes}: killed after {seen[1:]} of {steps} steps, {halves} times in the middle '
+          f'of writing')
     assert len(seen) == kills + 1 and sorted(seen) == seen and seen[-1] < steps and halves
     run(tmp_path/'killed', *long)
     assert results(tmp_path/'killed') == results(tmp_path/'peace')
 
 
 def test_ctrl_c_is_told_in_one_line_and_changes_no_byte(in_peace, tmp_path):
-    process = subprocess.Popen(command(tmp_path, '--checkpoint', '0'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(command(tmp_path, '--checkpoint', '0'), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)
     while steps_of(tmp_path) < 7 and process.poll() is None: time.sleep(.001)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -119,20 +131,24 @@ def small_disk(tmp_path):
     "A file system of 4 MiB, mounted for the test."
     disk = tmp_path/'disk'
     disk.mkdir()
-    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', disk], capture_output=True).returncode: pytest.skip('mounting is not allowed here')
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', disk],
+                      capture_output=True).returncode:
+        pytest.skip('mounting is not allowed here')
     yield disk
     subprocess.run(['umount', '-l', disk], check=True)
 
 
 def test_a_small_disk_that_fills_up_loses_nothing(in_peace, small_disk):
     ballast = small_disk/'ballast'
-    process = subprocess.Popen(command(small_disk/'runs', '--checkpoint', '0'), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(small_disk/'runs', '--checkpoint', '0'),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while steps_of(small_disk/'runs') < 6 and process.poll() is None: time.sleep(.001)
     try: ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free))
     except OSError: pass
     _, err = process.communicate(timeout=60)
     last = err.splitlines()[-1]
-    assert process.returncode == 1 and 'no space left on device (free some space' in last and 'Traceback' not in err, err
+    assert (process.returncode == 1 and 'no space left on device (free some space' in last and
+            'Traceback' not in err), err
     assert steps_of(small_disk/'runs') >= 6
     ballast.unlink()
     run(small_disk/'runs')
@@ -140,11 +156,14 @@ def test_a_small_disk_that_fills_up_loses_nothing(in_peace, small_disk):
 
 
 def test_a_disk_that_turns_read_only_loses_nothing(in_peace, small_disk):
-    process = subprocess.Popen(command(small_disk/'runs', '--checkpoint', '0'), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(small_disk/'runs', '--checkpoint', '0'),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while steps_of(small_disk/'runs') < 6 and process.poll() is None: time.sleep(.001)
-    become = lambda mode: subprocess.run(['mount', '-o', f'remount,{mode}', small_disk], capture_output=True).returncode == 0
+    become = lambda mode: subprocess.run(['mount', '-o', f'remount,{mode}', small_disk],
+                                         capture_output=True).returncode == 0
     deadline = time.time() + 30
-    while not become('ro') and time.time() < deadline: pass                    # busy as long as a file is being written
+    # busy as long as a file is being written
+    while not become('ro') and time.time() < deadline: pass
     _, err = process.communicate(timeout=60)
     assert become('rw') and process.returncode == 1 and 'Traceback' not in err, err
     assert 'read-only file system (choose a folder you may write to)' in err.splitlines()[-1]
@@ -169,8 +188,11 @@ def test_a_damaged_checkpoint_is_passed_over(in_peace, tmp_path, harm):
 
 @pytest.fixture
 def busy(tmp_path):
-    "A long run in a process of its own, after its first checkpoints: (process, folder of runs, folder of the run)."
-    process = subprocess.Popen(command(tmp_path, '--checkpoint', '0', '--set', 'recipe.epochs=3000'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """A long run in a process of its own, after its first checkpoints: (process, folder of runs,
+    folder of the run)."""
+    process = subprocess.Popen(command(tmp_path, '--checkpoint', '0', '--set',
+                                       'recipe.epochs=3000'), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
     deadline = time.time() + 120
     while steps_of(tmp_path) < 3 and time.time() < deadline: time.sleep(.01)
     yield process, tmp_path, next(tmp_path.glob('*/lock')).parent
@@ -181,7 +203,8 @@ def busy(tmp_path):
 def test_a_second_process_is_refused_and_a_dead_ones_lock_is_taken_over(busy, refused, cli):
     process, out, folder = busy
     again = ['run', NAME, *SETTING, '--set', 'recipe.epochs=3000', '--out', out]
-    assert f'another process is at this run (process {process.pid} on ' in refused(*again) and process.poll() is None
+    assert (f'another process is at this run (process {process.pid} on ' in refused(*again) and
+            process.poll() is None)
     process.kill()
     process.wait()
     assert (folder/'lock').exists()
@@ -194,11 +217,13 @@ def test_a_folder_removed_meanwhile_is_told(busy):
     folder.rename(out/'elsewhere')
     _, err = process.communicate(timeout=60)
     last = err.splitlines()[-1]
-    assert process.returncode == 1 and 'Traceback' not in err and ('removed while its run was training' in last or 'no such file' in last)
+    assert (process.returncode == 1 and 'Traceback' not in err and
+            ('removed while its run was training' in last or 'no such file' in last))
     assert not folder.exists()
 
 
-@pytest.mark.parametrize('host, age, held', [('elsewhere', 0, True), ('elsewhere', 1000, False), (None, 1000, False)])
+@pytest.mark.parametrize('host, age, held',
+                         [('elsewhere', 0, True), ('elsewhere', 1000, False), (None, 1000, False)])
 def test_a_lock_is_left_behind_when_it_is_silent(tmp_path, monkeypatch, host, age, held):
     monkeypatch.setattr(files, 'BEAT', .1)
     lock = tmp_path/LOCK
@@ -219,25 +244,31 @@ def test_a_full_disk_keeps_what_was_good(tmp_path, monkeypatch):
         if next(left, None) is None: raise OSError(errno.ENOSPC, 'No space left on device')
         fsync(descriptor)
     monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(UserError, match='no space left.*free some space'): fit(e, tmp_path/'full', Runtime(checkpoint=0))
+    with pytest.raises(UserError, match='no space left.*free some space'):
+        fit(e, tmp_path/'full', Runtime(checkpoint=0))
     monkeypatch.setattr(os, 'fsync', fsync)
     assert load_checkpoint(tmp_path/'full'/e.id)[1]['sums']['steps'] == 4
     for out in ('full', 'peace'): fit(e, tmp_path/out, Runtime(checkpoint=0))
-    for n in ('weights.safetensors', 'history.csv', 'outputs.safetensors'): assert (tmp_path/'full'/e.id/n).read_bytes() == (tmp_path/'peace'/e.id/n).read_bytes()
+    for n in ('weights.safetensors', 'history.csv', 'outputs.safetensors'):
+        assert (tmp_path/'full'/e.id/n).read_bytes() == (tmp_path/'peace'/e.id/n).read_bytes()
 
 
-OTHERS = {'mini': {}, 'SGD in parts': dict(optimizer='sgd', lr=.05, micro_batch=10), 'balanced, Adam': dict(optimizer='adam', sampler='balanced')}
+OTHERS = {'mini': {}, 'SGD in parts': dict(optimizer='sgd', lr=.05, micro_batch=10),
+          'balanced, Adam': dict(optimizer='adam', sampler='balanced')}
 
 @pytest.mark.parametrize('changes', OTHERS.values(), ids=OTHERS)
 def test_the_state_after_a_resume_is_that_of_an_uninterrupted_run(tmp_path, changes):
-    e = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=6, test_every=2, **changes))
+    e = replace(asked(NAME, find_tier('mini'))[1],
+                recipe=replace(MINI_RECIPE, epochs=6, test_every=2, **changes))
     with power_cut(after=23): fit(e, tmp_path/'once', Runtime(checkpoint=0))
     for part in (8, 15):
         with power_cut(after=part): fit(e, tmp_path/'twice', Runtime(checkpoint=0))
     (once, one), (twice, two) = (load_checkpoint(tmp_path/out/e.id) for out in ('once', 'twice'))
-    assert one['epoch'] == two['epoch'] == 4 and one['sums'] == two['sums'] and one['history'] == two['history']
+    assert (one['epoch'] == two['epoch'] == 4 and one['sums'] == two['sums'] and
+            one['history'] == two['history'])
     assert once.keys() == twice.keys() and all(torch.equal(once[k], twice[k]) for k in once)
-    assert {k.split('.')[0] for k in once} == {'net', 'opt', 'sums'} and any(k.endswith('momentum_buffer' if e.recipe.optimizer == 'sgd' else 'exp_avg_sq') for k in once)
+    assert {k.split('.')[0] for k in once} == {'net', 'opt', 'sums'} and any(k.endswith(
+        'momentum_buffer' if e.recipe.optimizer == 'sgd' else 'exp_avg_sq') for k in once)
 
 
 def test_after_a_damaged_checkpoint_the_good_one_is_not_overwritten_first(tmp_path, monkeypatch):
@@ -247,10 +278,12 @@ def test_after_a_damaged_checkpoint_the_good_one_is_not_overwritten_first(tmp_pa
     assert load_checkpoint(tmp_path)[1] == {'n': 1}
     fsync = os.fsync
     def full(descriptor): raise OSError(errno.ENOSPC, 'No space left on device')
-    for good in range(2):                                                        # the disk is full: at once, and after the tensors were written
+    for good in range(2):   # the disk is full: at once, and after the tensors were written
         writes = iter(range(good))
-        monkeypatch.setattr(os, 'fsync', lambda d: fsync(d) if next(writes, None) is not None else full(d))
-        with pytest.raises(UserError, match='no space left'): save_checkpoint(tmp_path, {'x': torch.full((3,), 3.)}, {'n': 3})
+        monkeypatch.setattr(os, 'fsync',
+                            lambda d: fsync(d) if next(writes, None) is not None else full(d))
+        with pytest.raises(UserError, match='no space left'):
+            save_checkpoint(tmp_path, {'x': torch.full((3,), 3.)}, {'n': 3})
         assert load_checkpoint(tmp_path)[1] == {'n': 1}
 
 
@@ -259,10 +292,12 @@ def test_a_process_that_lost_its_lock_while_it_slept_writes_nothing_more(tmp_pat
         still()
         (tmp_path/LOCK).unlink()
         with locked(tmp_path) as theirs:
-            with pytest.raises(UserError, match='taken over after .* without a sign of life'): still()
+            with pytest.raises(UserError, match='taken over after .* without a sign of life'):
+                still()
             theirs()
         (tmp_path/LOCK).write_text('{"host": "elsewhere", "pid": 1}')
-    assert json.loads((tmp_path/LOCK).read_text())['host'] == 'elsewhere'        # it does not remove another's lock
+    # it does not remove another's lock
+    assert json.loads((tmp_path/LOCK).read_text())['host'] == 'elsewhere'
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch):
@@ -272,7 +307,8 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch):
     load = training.load
     monkeypatch.setattr(training, 'load', lambda *a: (load(*a)[0], 'of another set'))
     monkeypatch.setattr(training, 'digest_of', lambda *sources: 'of another training part')
-    with pytest.raises(UserError, match='the data set is another one than when this run began'): fit(e, tmp_path)
+    with pytest.raises(UserError, match='the data set is another one than when this run began'):
+        fit(e, tmp_path)
 
 
 def test_what_was_half_written_goes_with_the_next_start(tmp_path):
@@ -286,7 +322,8 @@ def test_what_was_half_written_goes_with_the_next_start(tmp_path):
 
 def test_a_zombie_holds_nothing(tmp_path):
     child = subprocess.Popen(['true'])
-    while Path(f'/proc/{child.pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z': time.sleep(.01)
+    while Path(f'/proc/{child.pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z':
+        time.sleep(.01)
     with locked(tmp_path): lock = json.loads((tmp_path/LOCK).read_text())
     (tmp_path/LOCK).write_text(json.dumps(lock | {'pid': child.pid}))
     with locked(tmp_path): assert json.loads((tmp_path/LOCK).read_text())['pid'] == os.getpid()
@@ -298,33 +335,48 @@ def test_two_places_take_turns(tmp_path):
     for n in range(1, 5):
         save_checkpoint(tmp_path, {'x': torch.full((3,), float(n))}, {'n': n, 'third': n/3})
         tensors, state = load_checkpoint(tmp_path)
-        assert state == {'n': n, 'third': n/3} and torch.equal(tensors['x'], torch.full((3,), float(n)))
-    assert sorted(p.name for p in (tmp_path/FOLDER).iterdir()) == ['a.json', 'a.safetensors', 'b.json', 'b.safetensors']
+        assert (state == {'n': n, 'third': n/3} and
+                torch.equal(tensors['x'], torch.full((3,), float(n))))
+    assert sorted(p.name for p in (tmp_path/FOLDER).iterdir()) == ['a.json', 'a.safetensors',
+                                                                   'b.json', 'b.safetensors']
 
 
-@pytest.mark.parametrize('changes', ({'lr': 1e18, 'weight_decay': 0.}, {'lr': 1e18, 'optimizer': 'sgd'}, {'lr': 1e25, 'optimizer': 'sgd', 'weight_decay': 0.}), ids=str)
+@pytest.mark.parametrize('changes',
+                         ({'lr': 1e18, 'weight_decay': 0.}, {'lr': 1e18, 'optimizer': 'sgd'},
+                          {'lr': 1e25, 'optimizer': 'sgd', 'weight_decay': 0.}), ids=str)
 def test_what_is_not_finite_is_never_sealed(tmp_path, changes):
-    e = replace(asked('tks-table3-cifar10-resnet19-baseline', find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=3, **changes))
-    with pytest.raises(UserError, match=r'(holds|the loss is|reach) -?(inf|nan) in epoch \d, (after )?step \d+.*; the(re is no| last whole) checkpoint') as told: fit(e, tmp_path)
+    e = replace(asked('tks-table3-cifar10-resnet19-baseline', find_tier('mini'))[1],
+                recipe=replace(MINI_RECIPE, epochs=3, **changes))
+    with pytest.raises(UserError, match=r'(holds|the loss is|reach) -?(inf|nan) in epoch \d, '
+                       r'(after )?step \d+.*; the(re is no| last whole) checkpoint') as told:
+        fit(e, tmp_path)
     assert str(told.value).isprintable() and not (tmp_path/e.id/SEAL).exists()
 
 
-@pytest.mark.parametrize('which, words', (('running_var', 'running_var of layer'), ('weight', 'weight of layer'), ('exp_avg_sq', r'\(exp_avg_sq of the optimiser\) of layer')))
+@pytest.mark.parametrize('which, words',
+                         (('running_var', 'running_var of layer'), ('weight', 'weight of layer'),
+                          ('exp_avg_sq', r'\(exp_avg_sq of the optimiser\) of layer')))
 @pytest.mark.parametrize('every', (0, 300))
-def test_a_value_that_the_loss_hides_is_named_with_layer_and_step(tmp_path, monkeypatch, which, words, every):
+def test_a_value_that_the_loss_hides_is_named_with_layer_and_step(tmp_path, monkeypatch, which,
+                                                                  words, every):
     from snn_repro import epochs
-    e, steps, seen = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=2)), epochs.train_steps, []
+    e, steps, seen = (replace(asked(NAME, find_tier('mini'))[1],
+                              recipe=replace(MINI_RECIPE, epochs=2)), epochs.train_steps, [])
     def spoilt(e, net, source, opt, epoch, *more):
         for step, row in enumerate(steps(e, net, source, opt, epoch, *more)):
             if step == 3:
                 last = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)][-1]
-                spoil = {'running_var': last.running_var, 'weight': last.weight, 'exp_avg_sq': opt.state[last.weight].get('exp_avg_sq')}[which]
+                spoil = {'running_var': last.running_var, 'weight': last.weight,
+                         'exp_avg_sq': opt.state[last.weight].get('exp_avg_sq')}[which]
                 spoil.data[0] = torch.inf
                 seen.append(step)
             yield row
     monkeypatch.setattr(epochs, 'train_steps', spoilt)
-    monkeypatch.setattr(epochs.torch, 'isfinite', lambda x: torch.tensor(True))   # the loss tells nothing
-    with pytest.raises(UserError, match=f'{words} .* holds (inf|nan) in epoch 0, after step {4 if every == 0 else 5}'): fit(e, tmp_path, Runtime(checkpoint=every))
+    # the loss tells nothing
+    monkeypatch.setattr(epochs.torch, 'isfinite', lambda x: torch.tensor(True))
+    with pytest.raises(UserError, match=f'{words} .* holds (inf|nan) in epoch 0, after step '
+                                        f'{4 if every == 0 else 5}'):
+        fit(e, tmp_path, Runtime(checkpoint=every))
     assert seen and not (tmp_path/e.id/SEAL).exists()
 
 
@@ -339,4 +391,5 @@ def test_a_checkpoint_is_never_of_what_is_not_finite(tmp_path):
     assert checkpoint.not_finite(net, opt) == 'running_var of layer 1 holds nan'
     net[1].running_var[1] = 1.
     opt.state[net[0].bias]['exp_avg'][0] = -torch.inf
-    assert checkpoint.not_finite(net, opt) == 'bias (exp_avg of the optimiser) of layer 0 holds -inf'
+    assert (checkpoint.not_finite(net, opt) ==
+            'bias (exp_avg of the optimiser) of layer 0 holds -inf')

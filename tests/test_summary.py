@@ -1,4 +1,5 @@
-"The one-page summary says what the records say, also of a tier that is missing or begun, and fits on a page."
+"""The one-page summary says what the records say, also of a tier that is missing or begun, and fits
+on a page."""
 import json, re
 from pathlib import Path
 
@@ -27,29 +28,41 @@ def test_every_claim_has_the_verdict_of_chapter_60(runs):
     assert list(said) == [c.id for c in CLAIMS]
     for id, v in said.items():
         w = word(v)
-        assert told[id].startswith(f'{w} in mini') and (' (' in told[id]) == (w == MIXED or w.startswith('partly '))
-    assert {word(v) for v in said.values()} <= {*VERDICTS, MIXED, NOT_TRIED, *(f'partly {v}' for v in VERDICTS)}
+        assert (told[id].startswith(f'{w} in mini') and
+                (' (' in told[id]) == (w == MIXED or w.startswith('partly ')))
+    assert {word(v) for v in said.values()} <= {*VERDICTS, MIXED, NOT_TRIED,
+                                                *(f'partly {v}' for v in VERDICTS)}
 
 
-@pytest.mark.parametrize('said, expected', [([], NOT_TRIED), ([L, L], L), ([R, R], R), ([R, L], 'partly reproduced'), ([N, L, N], 'partly not reproduced'), ([R, C], MIXED), ([C, N, L], MIXED)])
+@pytest.mark.parametrize(
+    'said, expected', [([], NOT_TRIED), ([L, L], L), ([R, R], R), ([R, L], 'partly reproduced'),
+                       ([N, L, N], 'partly not reproduced'), ([R, C], MIXED), ([C, N, L], MIXED)])
 def test_one_word_for_several_comparisons(said, expected): assert word(said) == expected
 
 
 def test_the_sentences_follow_the_verdicts(monkeypatch):
-    answers = {'mini': [[R], [C, C], [N], [R, C, L], [], [R, R], [R]], 'small': [[R], [R], [], [L], [L], [C, L], [L]]}
+    answers = {'mini': [[R], [C, C], [N], [R, C, L], [], [R, R], [R]],
+               'small': [[R], [R], [], [L], [L], [C, L], [L]]}
     some = CLAIMS[:7]
-    monkeypatch.setattr(summary, 'weighed', lambda tier, runs, claims: dict(zip((c.id for c in claims), answers[tier.name])))
+    monkeypatch.setattr(summary, 'weighed', lambda tier, runs, claims: dict(
+        zip((c.id for c in claims), answers[tier.name])))
     says, text = [c.says for c in some], findings([(mini, None), (small, None)], some)
-    lines = dict(re.match(r'- \*(.*?)[.:]\* (.*)', l).groups() for l in text.splitlines() if l.startswith('-'))
-    assert lines == {'Reproduced in mini and small': f'EnOF: {says[0]}.', 'Contradicted in mini, reproduced in small': f'EnOF: {says[1]}.',
-                     'Not reproduced in mini': f'EnOF: {says[2]}.', 'Mixed in mini, too little data in small': f'EnOF: {says[3]}.',
+    lines = dict(re.match(r'- \*(.*?)[.:]\* (.*)', l).groups()
+                 for l in text.splitlines() if l.startswith('-'))
+    assert lines == {'Reproduced in mini and small': f'EnOF: {says[0]}.',
+                     'Contradicted in mini, reproduced in small': f'EnOF: {says[1]}.',
+                     'Not reproduced in mini': f'EnOF: {says[2]}.',
+                     'Mixed in mini, too little data in small': f'EnOF: {says[3]}.',
                      'Reproduced in mini, partly contradicted in small': f'EnOF: {says[5]}.',
-                     'Reproduced in mini, too little data in small': f'EnOF: {says[6]}.', 'Open in every tier': '1 of 7 claims.'}
+                     'Reproduced in mini, too little data in small': f'EnOF: {says[6]}.',
+                     'Open in every tier': '1 of 7 claims.'}
 
 
 def test_a_tier_that_is_missing_or_begun_says_how_far_it_is(runs, tmp_path):
     assert runs_in(tmp_path/'no') is None and runs_in(tmp_path) is not None
-    for none in (None, Runs(tmp_path)): assert findings([(small, none)]) == f'- *Open in every tier:* {len(CLAIMS)} of {len(CLAIMS)} claims.'
+    for none in (None, Runs(tmp_path)):
+        assert (findings([(small, none)]) ==
+                f'- *Open in every tier:* {len(CLAIMS)} of {len(CLAIMS)} claims.')
     class Some:
         def get(self, e): return runs.get(e) if e.seed < 2 else None
     told = at_a_glance(exhibits(), [(mini, Some()), (small, Runs(tmp_path))]).loc['runs']
@@ -60,7 +73,8 @@ def test_a_tier_that_is_missing_or_begun_says_how_far_it_is(runs, tmp_path):
 
 def test_the_page_is_one_page():
     cells = json.loads((root/'nbs/63_summary.ipynb').read_text())['cells']
-    shown = [''.join(o['data']['text/markdown']) for c in cells for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
+    shown = [''.join(o['data']['text/markdown']) for c in cells
+             for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
     prose = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown'] + shown
     assert len(shown) == 2 and len(' '.join(prose).split()) <= 700
 
@@ -72,9 +86,11 @@ def test_a_borderline_word_is_marked_where_it_is_said_and_changes_none(runs):
     for c in CLAIMS:
         if c.says in text: assert (f'{c.says}{DAGGER}' in text) == (c.id in loose)
     assert DAGGER not in plain
-    assert {id: word(v) for id, v in weighed(mini, runs).items()} == {id: re.split(r' in mini', t)[0] for id, t in said.items()}
+    assert ({id: word(v) for id, v in weighed(mini, runs).items()} ==
+            {id: re.split(r' in mini', t)[0] for id, t in said.items()})
 
 
 def test_the_sentence_on_changing_words_has_their_number(runs):
     c = changing(mini, runs)
-    assert unsteady([(mini, runs), (small, None)]) == f'Redrawn seeds change words: {c.comparisons:.0f} of {c.of} in mini.'
+    assert (unsteady([(mini, runs), (small, None)]) ==
+            f'Redrawn seeds change words: {c.comparisons:.0f} of {c.of} in mini.')
