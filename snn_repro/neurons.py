@@ -189,7 +189,7 @@ class LIFNode(neuron.LIFNode):
     A SpikingJelly node in step mode 'm': `functional.reset_net`, monitors and `store_v_seq` (the
     membrane after resets, in `v_seq`) work. Raises `UserError` for step mode 's', for anything but
     a `LIF`, for a membrane `v` that was set, and under SpikingJelly's `NeuronStateCounter`, which
-    would find no state to count: `peers.to_spikingjelly` (chapter 48) gives nodes that have one.
+    would find no state to count: `peers.as_spikingjelly` (chapter 48) gives nodes that have one.
     """
     def __init__(self, p: LIF):
         check(isinstance(p, LIF), f'expected a LIF, found {p!r}', 'LIFNode',
@@ -212,7 +212,7 @@ class LIFNode(neuron.LIFNode):
     kernel = staticmethod(fused_lif)
 
     def multi_step_forward(self, x_seq):
-        p, elsewhere = self.p, 'to_spikingjelly(net) has nodes with a state'
+        p, elsewhere = self.p, 'as_spikingjelly(net) has nodes with a state'
         check(at_rest(self.v), 'the membrane v was set, but every call starts at 0', 'LIFNode',
               elsewhere)
         check(not states_are_counted(), 'NeuronStateCounter would count nothing', 'LIFNode',

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PEERS', 'spikingjelly_neuron', 'WideLIFNode', 'spikingjelly_triangle', 'fresh', 'stepped', 'norse_lif',
-           'snntorch_lif', 'sinabs_lif', 'installed', 'SpikingJellyNet', 'spikingjelly_twin', 'to_spikingjelly',
+           'snntorch_lif', 'sinabs_lif', 'installed', 'SpikingJellyNet', 'spikingjelly_twin', 'as_spikingjelly',
            'compiled_nodes', 'at_its_best', 'Unit', 'memory_optimised']
 
 # %% ../nbs/48_peers.ipynb #673892cb
@@ -159,7 +159,7 @@ def spikingjelly_twin(p: LIF) -> neuron.LIFNode:
                           p.detach_reset, step_mode='m')
 
 
-def to_spikingjelly(net: SpikingNet) -> nn.Sequential:
+def as_spikingjelly(net: SpikingNet) -> nn.Sequential:
     """`net`, fused or not, as plain layers of SpikingJelly with weights of their own, in training
     or test mode as `net` is: clips [T,B,C,H,W] to logits [T,B,K]. `torch.fx` can trace it. Reset it
     between clips (`fresh`, `functional.reset_net`). Give a still image as a clip of equal

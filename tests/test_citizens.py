@@ -19,7 +19,7 @@ from snn_repro.models.sew import ThinSEWResNet19
 from snn_repro.models.small import SmallResNet, SmallSEW, SmallVGG
 from snn_repro.models.vgg import ThinVGG
 from snn_repro.neurons import ENOF_LIF, LIF, LIFNode, Sigmoid, TKS_LIF, lif
-from snn_repro.peers import to_spikingjelly
+from snn_repro.peers import as_spikingjelly
 from snn_repro.spec import UserError
 
 SMALL = {'VGG': SmallVGG(channels=(4, 8)), 'residual': SmallResNet(channels=(4, 8)),
@@ -179,7 +179,7 @@ TWINS = {'VGG': SmallVGG(), 'residual, EnOF': SmallResNet(neuron=ENOF_LIF, depth
 def test_as_layers_of_spikingjelly_a_net_gives_the_same_logits(name):
     net, _ = build(TWINS[name])
     clip = torch.randn(4, 3, 2, 16, 16, generator=torch.Generator().manual_seed(1)).double()
-    theirs = to_spikingjelly(net)
+    theirs = as_spikingjelly(net)
     G = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(2)).double()
     assert not any(isinstance(m, LIFNode) for m in theirs.modules())
     assert any(type(m) is neuron.LIFNode for m in theirs.modules())
@@ -203,7 +203,7 @@ class LeavesOfOthers(fx.Tracer):
 def test_an_exporter_can_trace_the_layers(name):
     net, _ = build(TWINS[name])
     clip = torch.randn(4, 3, 2, 16, 16, generator=torch.Generator().manual_seed(1)).double()
-    theirs = to_spikingjelly(net).eval()
+    theirs = as_spikingjelly(net).eval()
     graph = fx.GraphModule(theirs, LeavesOfOthers().trace(theirs))
     kinds = {type(graph.get_submodule(n.target)).__module__.split('.')[0]
              for n in graph.graph.nodes if n.op == 'call_module'}
@@ -215,11 +215,11 @@ def test_spikingjellys_counter_of_states_is_refused_and_counts_the_layers_of_spi
     net, _ = build(SmallVGG())
     clip = torch.randn(4, 3, 2, 16, 16, generator=torch.Generator().manual_seed(1)).double()
     with torch.no_grad():
-        words = 'NeuronStateCounter would count nothing.*to_spikingjelly'
+        words = 'NeuronStateCounter would count nothing.*as_spikingjelly'
         with DispatchCounterMode([NeuronStateCounter()]), pytest.raises(UserError, match=words):
             net(clip)
         states, macs = NeuronStateCounter(), MACCounter()
-        with DispatchCounterMode([states]): to_spikingjelly(net)(clip)
+        with DispatchCounterMode([states]): as_spikingjelly(net)(clip)
         with DispatchCounterMode([macs]): net(clip)
     assert states.get_total() > 0 and macs.get_total() > 0
 
