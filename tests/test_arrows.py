@@ -44,11 +44,12 @@ def imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import): found = [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = '.'.join([*here[:len(here) - node.level + 1], *(
-                [node.module] if node.module else [])]) if node.level else node.module
-            found = [f'{base}.{a.name}'
-                     if (package/base.partition('.')[2].replace('.', '/')/f'{a.name}.py').exists()
-                     else base for a in node.names] if base.startswith('snn_repro') else [base]
+            base = ('.'.join([*here[:len(here) - node.level + 1],
+                              *([node.module] if node.module else [])])
+                    if node.level else node.module)
+            found = ([f'{base}.{a.name}'
+                      if (package/base.partition('.')[2].replace('.', '/')/f'{a.name}.py').exists()
+                      else base for a in node.names] if base.startswith('snn_repro') else [base])
         else: continue
         yield from (f for f in found)
 

@@ -199,8 +199,9 @@ def test_a_step_trains_and_a_look_does_not(name):
 
 def test_every_race_gives_its_rows():
     found = {}
-    for name, run in {'train': partial(training, task=TINY), 'bf16': partial(
-            training, task=TINY, precision='bf16', against=('spikingjelly', 'ann')),
+    for name, run in {'train': partial(training, task=TINY),
+                      'bf16': partial(training, task=TINY, precision='bf16',
+                                      against=('spikingjelly', 'ann')),
                       'infer': partial(inference, task=NETS['vgg']),
                       'bits': partial(training, task=TINY, ours='bits', against=('ann',)),
                       'memory': partial(memory, task=TINY), 'data': partial(data, task=TINY),

@@ -37,8 +37,8 @@ def test_tks_rows(dataset):
         2 if T == 10 else 224 if 'Resized' in type(augment).__name__ else 32, 'ResNet-19')
     e = tks_experiment(dataset, arch, 'TKS*' if dataset.startswith('CIFAR') else 'TKS')
     o, r = e.objective[0], e.recipe
-    assert (e.T, o.temperature, o.peak, e.augment, e.init) == (T, temperature, peak,
-                                                               augment, 'fresh')
+    assert ((e.T, o.temperature, o.peak, e.augment, e.init) ==
+            (T, temperature, peak, augment, 'fresh'))
     assert ((o.combine, o.detach_teacher, o.squared, o.none_correct, o.ramp, o.select) ==
             ('sum', False, True, 'uniform', 'epoch', 'correct'))
     assert (r.optimizer, r.weight_decay, r.sampler, r.batch, r.epochs, r.warmup, r.lr, r.min_lr,

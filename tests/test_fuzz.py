@@ -324,8 +324,9 @@ def honest(tmp_path_factory):
     packed = pack([record], home/'packed', features=[E.id])
     read = lambda folder: {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
     return Honest({'loose': read(home/E.id), 'packed': read(packed), 'arrays': {
-        'outputs.safetensors': {'logits': logits, 'labels': labels}, 'features.safetensors':
-        {'features': features}, 'weights.safetensors': {'w': np.zeros((2, 2), 'f4')},
+        'outputs.safetensors': {'logits': logits, 'labels': labels},
+        'features.safetensors': {'features': features},
+        'weights.safetensors': {'w': np.zeros((2, 2), 'f4')},
         'outcomes.npz.xz': {f'{E.id}/{k}': v for k, v in condense(record.outcomes).items()},
         'features.npz.xz': {E.id: features}}})
 
@@ -517,8 +518,8 @@ def test_a_checkpoint_is_gone_on_from_or_passed_over(home, files):
 def test_a_lock_is_held_or_taken_over(home, content, old):
     folder = put_files(home, {LOCK: content, ERROR: content})
     if old:
-        os.utime(folder/LOCK,
-                 (0, 0)) if (folder/LOCK).is_file() and not (folder/LOCK).is_symlink() else None
+        (os.utime(folder/LOCK, (0, 0))
+         if (folder/LOCK).is_file() and not (folder/LOCK).is_symlink() else None)
     def take():
         assert held(folder) in (True, False)
         with locked(folder): return True
@@ -562,8 +563,9 @@ LEFT = (*PLACE, 'MASTER_ADDR', 'SLURM_JOB_ID', 'SLURM_RESTART_COUNT', 'SLURM_NTA
         'LINES', 'HOME', 'XDG_CACHE_HOME', 'USER', 'LOGNAME', 'PATH', 'TMPDIR', 'GIT_DIR',
         'SNN_REPRO_PARENT', 'LANG', 'LC_ALL', 'TERM', 'NO_COLOR')
 said = st.one_of(text, st.sampled_from(
-    ['0', '1', '2', '3', '-1', ' 2', '1e3', '²', '9'*5000, 'abc', '29500', '/nonexistent', '/dev/null',
-     '/root', '.'])).map(lambda v: v.replace('\0', '').encode('utf-8', 'replace').decode())
+    ['0', '1', '2', '3', '-1', ' 2', '1e3', '²', '9'*5000, 'abc', '29500', '/nonexistent',
+     '/dev/null', '/root', '.'])).map(
+         lambda v: v.replace('\0', '').encode('utf-8', 'replace').decode())
 
 
 @fuzz(1000)

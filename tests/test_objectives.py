@@ -174,8 +174,7 @@ def test_paper_variant_changes_four_fields_and_reads_back():
     assert TKS.from_dict(paper.to_dict()) == paper and paper.key != TKS(temperature=5., peak=.3).key
 
 
-# ---------------------------------------------------------------- cross-entropy, TET, distillation,
-# L_AF
+# -------------------------------------------------------- cross-entropy, TET, distillation, L_AF
 
 @pytest.mark.parametrize('smoothing', [0., .1, .5])
 def test_ce_and_label_smoothing(smoothing):

@@ -61,8 +61,9 @@ def test_every_committed_number_follows_from_the_outcomes(records):
 def test_runs_of_a_seed_saw_the_same_data_and_one_teacher(records):
     data, teachers = {}, {}
     for r in records:
-        data.setdefault((r.config['data']['type'], r.config['T'] if r.config['data']['type'] ==
-                         'EventDigits' else 0, r.seed), set()).add(r.env['data'])
+        data.setdefault((r.config['data']['type'],
+                         r.config['T'] if r.config['data']['type'] == 'EventDigits' else 0, r.seed),
+                        set()).add(r.env['data'])
         if 'teacher' in r.env and r.config['init'] != 'trained':
             teachers.setdefault((r.config['data']['type'], r.config['arch'].get('depth'), r.seed),
                                 set()).add(r.env['teacher']['weights'])

@@ -240,8 +240,8 @@ def test_a_table_is_made_by_the_queue_as_on_one_machine(cluster, cli, tmp_path, 
     assert len(queued(name)) == 2
     code, out, err = cli(*on_slurm)
     assert code == 0 and 'Report: ' in out, err
-    assert set(re.findall(r'(\d+) jobs submitted', out)) <= {'0'}, ('the jobs of the first '
-                                                                    'call go on')
+    assert set(re.findall(r'(\d+) jobs submitted', out)) <= {'0'}, (
+        'the jobs of the first call go on')
     assert cli(*ask, '--out', tmp_path/'local', '--workers', 2)[0] == 0
     done = sorted(p.parent.name for p in (tmp_path/'local').glob(f'*/{SEAL}'))
     assert len(done) == 7

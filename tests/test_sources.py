@@ -11,8 +11,9 @@ from snn_repro.spec import flat
 
 ROWS = {n: e for x in EXHIBITS for n, e in names(x).items() if not tier_of(e)}
 ALL = list(dict.fromkeys(e for row in ROWS.values() for e in (row, row.teacher) if e))
-LINES = {(paper_of(e), *kinds(e)[path], value if not isinstance(value, list)
-          else tuple(value)): line_of(paper_of(e), *kinds(e)[path], value)
+LINES = {(paper_of(e), *kinds(e)[path],
+          value if not isinstance(value, list) else tuple(value)):
+             line_of(paper_of(e), *kinds(e)[path], value)
          for e in ALL for path, value in flat(e).items()}
 
 

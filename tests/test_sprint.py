@@ -31,8 +31,8 @@ def test_the_mean_of_all_runs_decides():
             c['seconds'] == {'mean': 12, 'least': 10, 'most': 14})
     assert c['top1']['low'] < 94 < c['top1']['high'] and not sprint.claim(five, 94.2)['holds']
     assert not sprint.claim([*five, run(5, .90)], 94)['holds'], 'one bad run more'
-    assert ('94 % top-1 in 12.0 s holds: n = 5, every run counted, mean 94.10 %' in
-            sprint.header(c) and '10.0 to 14.0 s a run' in sprint.header(c))
+    assert ('94 % top-1 in 12.0 s holds: n = 5, every run counted, mean 94.10 %' in sprint.header(c)
+            and '10.0 to 14.0 s a run' in sprint.header(c))
 
 
 def test_few_runs_claim_nothing():
@@ -48,9 +48,8 @@ def test_few_runs_claim_nothing():
 def test_runs_of_two_machines_are_not_mixed(other):
     with pytest.raises(UserError, match='different surroundings.*--out'):
         sprint.claim([run(), run(1, **other)], 10)
-    # a teacher's
     with pytest.raises(UserError, match='different surroundings'):
-        sprint.claim([run() + run(0, **other)], 10)
+        sprint.claim([run() + run(0, **other)], 10)   # a teacher's
 
 
 def test_the_name_of_the_gpu_is_in_the_header():

@@ -121,5 +121,5 @@ def test_a_row_that_the_file_lacks_is_named():
     x = exhibits.find(['tks-table4'])[0]
     with pytest.raises(UserError, match=r"'tks-table4-mars-sew-resnet-18-baseline' is not in "
                                         r"assets/exhibits.json \(.*make exhibits"):
-        listed([
-            x._replace(rows=(x.rows[0]._replace(labels=x.rows[0].labels | {'dataset': 'Mars'}), ))])
+        listed([x._replace(rows=(x.rows[0]._replace(
+            labels=x.rows[0].labels | {'dataset': 'Mars'}), ))])

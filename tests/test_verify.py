@@ -254,8 +254,8 @@ def made(few, tmp_path):
         history = r.history.assign(test=r.history['test'].where(r.history['test'].isna(),
                                                                 numbers['top1']))
         env = {k: v for k, v in r.env.items() if k != 'teacher'}
-        pack([type(r)(r.id, r.config,
-                      env, numbers, {'outcomes': o, 'features': features, 'history': history}.get)],
+        pack([type(r)(r.id, r.config, env, numbers,
+                      {'outcomes': o, 'features': features, 'history': history}.get)],
              tmp_path/'results/mini', [r.id]*(features is not None), [r.id])
         enter_pack(tmp_path/'results/mini', 'mini')
         return tmp_path/'results'

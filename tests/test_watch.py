@@ -69,9 +69,9 @@ def test_status_of_damaged_files_is_still_a_page(tmp_path):
     folder_of_runs(tmp_path)
     for p in [*tmp_path.glob('*/*.json'), *tmp_path.glob('*/checkpoint/*.json'),
               *tmp_path.glob('*/lock')]:
-        for junk in ('[1]', '{"state": [], "count": "x", "seconds": "y", "recipe": 3, "reason": '
-                     '"\\u001b[2J"}', '{',
-                     '{"state": {"epoch": -1, "seconds": true}, "count": NaN}'):
+        for junk in ('[1]', '{"state": [], "count": "x", "seconds": "y", "recipe": 3, '
+                            '"reason": "\\u001b[2J"}',
+                     '{', '{"state": {"epoch": -1, "seconds": true}, "count": NaN}'):
             p.write_text(junk)
             assert '6 runs' in status(tmp_path) and '\x1b' not in status(tmp_path)
     for junk in ('{', '{"id": "../x", "teacher": null, "experiment": {}}'):
