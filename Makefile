@@ -18,9 +18,9 @@ test: $(READY)
 	$(BIN)/pytest -q --durations=20 tests
 
 # Each notebook alone in a fresh kernel, and the numeric tests, as other processors compute: without vector instructions, and with a jitter of the last bits.
-# (What this processor does best is what `make test` runs.)
+# (What this processor does best is what `make test` runs.) SETTINGS=default: only that one.
 test-portable: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/portable.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/portable.py $(if $(SETTINGS),--settings $(SETTINGS))
 
 # The built wheel in an empty environment, from another folder; kills at random moments; ten thousand mangled files;
 # a SLURM cluster of two nodes, where SLURM is installed.

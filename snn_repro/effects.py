@@ -50,21 +50,24 @@ def draw_effects(ax, found, look: dict, x: str):
     "The effects of one panel as points with intervals, a line a method; `x`: 'updates' or 'fit'."
     ax.axhline(0, color='.4', lw=.8)
     methods = list(dict.fromkeys(e.labels['method'] for e in found))
+    ends = [getattr(e, x) for e in found]
+    span = max(max(ends) - min(ends), 5)   # per cent of training accuracy: less is no difference in fit
     for i, method in enumerate(methods):
         mine = sorted((e for e in found if e.labels['method'] == method), key=lambda e: e.updates)
         at = np.array([getattr(e, x) for e in mine], float)
         beside = (i - (len(methods) - 1)/2)*.02
-        at = at*(1 + 2*beside) if x == 'updates' else at + 20*beside
+        at = at*(1 + 2*beside) if x == 'updates' else at + beside*span
         mean = np.array([e.found.mean for e in mine])
-        ends = np.abs([[e.found.low, e.found.high] for e in mine] - mean[:, None]).T
+        bars = np.abs([[e.found.low, e.found.high] for e in mine] - mean[:, None]).T
         l = look[method]
-        ax.errorbar(at, mean, ends, color=l['color'], marker=l['marker'], linestyle=l['dash'], lw=1, ms=3.5,
+        ax.errorbar(at, mean, bars, color=l['color'], marker=l['marker'], linestyle=l['dash'], lw=1, ms=3.5,
                     elinewidth=.7, label=method)
     if x == 'updates':
         ax.set_xscale('log')
         ticks = sorted({e.updates for e in found})
         ax.set_xticks(ticks, [f'{t:,}' for t in ticks], minor=False)
         ax.minorticks_off()
+    else: ax.set_xlim(min(ends) - .1*span, max(ends) + .1*span)
 
 def length_figure(filled, tier: str, title: str, notes=()) -> Drawing:
     "Effects on top-1 against updates and against the baseline's fit, a line of panels for each data set and number of images."
