@@ -225,15 +225,16 @@ def test_bfloat16_is_exact_after_a_kill_and_nearly_as_good(tmp_path):
 def test_the_membrane_is_float32_in_a_bfloat16_net():
     split, _ = load(MINI.data, None, 0, MINI.T)
     net, seen = build(MINI, split), []
-    fire = kernels._fire
-    def watch(x, a, *rest):
-        seen.append((x.dtype, a[0].dtype))
-        return fire(x, a, *rest)
-    kernels._fire = watch
+    membranes = kernels._membranes
+    def watch(x, *rest):
+        a = membranes(x, *rest)
+        seen.append((x.dtype, a.dtype))
+        return a
+    kernels._membranes = watch
     try:
         e = replace(MINI, recipe=replace(MINI.recipe, precision='bf16'))
         next(train_steps(e, net, split.train, optimizer(net, e.recipe), 0))
-    finally: kernels._fire = fire
+    finally: kernels._membranes = membranes
     layers = [m for m in net.modules() if isinstance(m, LIFNode)]
     assert len(seen) == len(layers) and all(s == (torch.float32, torch.float32) for s in seen)
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in net.parameters())

@@ -1,6 +1,6 @@
 """What is wrong with the evidence is told, a line for each fault; the ledger only grows; the
 numbers come out again when computed another way."""
-import copy, json, math, subprocess
+import copy, json, math, shutil, subprocess
 from itertools import cycle, groupby
 from pathlib import Path
 
@@ -232,7 +232,8 @@ OUTCOMES = {
     'rank': (np.zeros_like, 'rank and answer do not fit on'),
     'prefix': (lambda a: np.roll(a, 1, 0), 'rank and answer do not fit on'),
     'step': (lambda a: np.roll(a, 1, 0), 'the first step and the prefix of one step differ on'),
-    'max_softmax_order': (lambda a: a ^ np.uint8(255), 'max_softmax_order has'),
+    'max_softmax_order': (lambda a: np.stack([a[0] ^ np.uint8(255), a[1]]),
+                          'max_softmax_order has'),
     'max_logit_order': (lambda a: a[:, ::-1], 'aurc is'),
     'calibration': (lambda a: a + 100, 'the mean confidence would be'),
     'label': (lambda a: a[:-1], 'the arrays do not fit each other'),
@@ -427,7 +428,7 @@ def test_reproduce_enters_what_it_packs(cli, tmp_path, monkeypatch, faults):
     monkeypatch.setattr('snn_repro.report.write_report', lambda *a, **k: None)
     out = tmp_path/'out'
     out.mkdir()
-    for f in (results/'mini').iterdir(): (out/f.name).write_bytes(f.read_bytes())
+    shutil.copytree(results/'mini', out, dirs_exist_ok=True)
     assert cli('reproduce', '--only', 'tks-fig-categories', '--out', out, '--pack',
                tmp_path/'mine/mini')[0] == 0
     lines = read(tmp_path/'mine'/LEDGER)
