@@ -109,6 +109,7 @@ def _just_in_time(function):
     return config.patch(recompile_limit=256, accumulated_recompile_limit=1024)(
         torch.compile(function, dynamic=True, fullgraph=True))
 
+# %% ../nbs/07_compiled.ipynb #53ee4157
 def _probe(x): return x + 1
 
 @lru_cache(maxsize=None)
@@ -127,6 +128,7 @@ def can_compile(device: str) -> bool:
                       'a C++ compiler is needed, or Triton on a GPU', stacklevel=2)
         return False
 
+# %% ../nbs/07_compiled.ipynb #141d3a32
 @lru_cache(maxsize=4096)
 def _for_shapes(function, static, axes, about):
     """The machine code for tensors `about` which all is known; None where there is no compiler, or
@@ -167,6 +169,7 @@ def credit(T: int, decay: float, gain: float, v_threshold: float, derivative, de
                     derivative, detach_reset)
     return torch.stack([f.to(x.dtype) for f in found])
 
+# %% ../nbs/07_compiled.ipynb #08a3ba17
 def flat(x):
     """`x` `[T, ...]` as `[T, N]` over the same memory, in the order in which the neurons lie there,
     `[1, N]` where all steps are one; and the strides of the axes behind T. A copy only where there
@@ -180,7 +183,7 @@ def flat(x):
 
 def _shaped(y, shape, strides): return y.as_strided(shape, (y.stride(0), *strides))
 
-
+# %% ../nbs/07_compiled.ipynb #4a334aae
 class CompiledLIF(torch.autograd.Function):
     "What `kernels.FusedLIF` computes, by the compiled `fire` and `credit`. Keeps the input alone."
     @staticmethod

@@ -22,7 +22,8 @@ SAME = ('data', 'images', 'epochs')   # what a method and its baseline have in c
 FIT = Measure('training accuracy of the last epoch, %', lambda r: r.history['train'].iloc[-1])
 
 class LengthEffect(NamedTuple):
-    "`method` less the baseline after so many `updates`; `fit`: the baseline's mean training accuracy, %."
+    """A method less the baseline after so many `updates`; `fit`: the baseline's mean training
+    accuracy, %."""
     labels: dict
     updates: int
     fit: float
@@ -37,12 +38,14 @@ def pair(filled, row, records) -> tuple | None:
 
 def length_effects(filled, measure: Measure = MEASURES['top1']) -> list[LengthEffect]:
     "The effects of the `filled` rows, their intervals corrected over all of them (Holm)."
-    rows = [(row, records, *both) for row, records in filled if (both := pair(filled, row, records))]
+    rows = [(row, records, *both) for row, records in filled
+            if (both := pair(filled, row, records))]
     def values(records, common): return [by_seed(records, measure)[s] for s in common]
     sides = [(values(records, common), values(base, common)) for _, records, base, common in rows]
     levels = holm_levels([p_value(np.subtract(*side)) for side in sides])
     def fit(base, common): return float(np.mean([by_seed(base, FIT)[s] for s in common]))
-    return [LengthEffect(row.labels, int(row.labels['updates']), fit(base, common), paired(*side, 1 - level))
+    return [LengthEffect(row.labels, int(row.labels['updates']), fit(base, common),
+                         paired(*side, 1 - level))
             for (row, _, base, common), side, level in zip(rows, sides, levels)]
 
 # %% ../nbs/42a_effects.ipynb #7916047a
@@ -51,7 +54,7 @@ def draw_effects(ax, found, look: dict, x: str):
     ax.axhline(0, color='.4', lw=.8)
     methods = list(dict.fromkeys(e.labels['method'] for e in found))
     ends = [getattr(e, x) for e in found]
-    span = max(max(ends) - min(ends), 5)   # per cent of training accuracy: less is no difference in fit
+    span = max(max(ends) - min(ends), 5)   # of training accuracy: less is no difference in fit
     for i, method in enumerate(methods):
         mine = sorted((e for e in found if e.labels['method'] == method), key=lambda e: e.updates)
         at = np.array([getattr(e, x) for e in mine], float)
@@ -60,8 +63,8 @@ def draw_effects(ax, found, look: dict, x: str):
         mean = np.array([e.found.mean for e in mine])
         bars = np.abs([[e.found.low, e.found.high] for e in mine] - mean[:, None]).T
         l = look[method]
-        ax.errorbar(at, mean, bars, color=l['color'], marker=l['marker'], linestyle=l['dash'], lw=1, ms=3.5,
-                    elinewidth=.7, label=method)
+        ax.errorbar(at, mean, bars, color=l['color'], marker=l['marker'], linestyle=l['dash'],
+                    lw=1, ms=3.5, elinewidth=.7, label=method)
     if x == 'updates':
         ax.set_xscale('log')
         ticks = sorted({e.updates for e in found})
@@ -70,8 +73,10 @@ def draw_effects(ax, found, look: dict, x: str):
     else: ax.set_xlim(min(ends) - .1*span, max(ends) + .1*span)
 
 def length_figure(filled, tier: str, title: str, notes=()) -> Drawing:
-    "Effects on top-1 against updates and against the baseline's fit, a line of panels for each data set and number of images."
-    lines = {name: found for name, rows in group(filled, 'data', 'images').items() if (found := length_effects(rows))}
+    """Effects on top-1 against updates and against the baseline's fit, a line of panels for each
+    data set and number of images."""
+    lines = {name: found for name, rows in group(filled, 'data', 'images').items()
+             if (found := length_effects(rows))}
     look = looks(filled, 'method')
     with matplotlib.rc_context(STYLE):
         fig = Drawing(figsize=(7.4, 2.1*max(1, len(lines)) + .9), layout='constrained')
@@ -85,27 +90,31 @@ def length_figure(filled, tier: str, title: str, notes=()) -> Drawing:
         if not lines:
             for ax in axes.flat: ax.axis('off')
             axes[0, 0].text(0, .5, 'not run')
-        says = (f'Points: mean of the paired differences; bars: intervals at 95 %, corrected by Holm within a line of '
-                f'panels. Runs: {seeds(filled)}.')
+        says = (f'Points: mean of the paired differences; bars: intervals at 95 %, corrected by Holm '
+                f'within a line of panels. Runs: {seeds(filled)}.')
         finish(fig, f'{title} · tier {tier}', ' '.join([says, *notes]), settings(filled))
     return fig
 
 # %% ../nbs/42a_effects.ipynb #b0110335
 def error_ratio(records, base, common) -> float:
     "The mean over seeds of the logarithm of the ratio of errors, method over baseline."
-    wrong = [by_seed(r, Measure('errors', lambda r: 1 - MEASURES['top1'].of(r), 1)) for r in (records, base)]
+    errors = Measure('errors', lambda r: 1 - MEASURES['top1'].of(r), 1)
+    wrong = [by_seed(r, errors) for r in (records, base)]
     return float(np.mean([np.log(max(wrong[0][s], 1e-9)/max(wrong[1][s], 1e-9)) for s in common]))
 
 BESIDE = ('first', 'e_aurc', 'ece')
 
 def length_table(filled) -> pd.DataFrame:
-    "Each row's accuracy, effect with its corrected interval, log ratio of errors, and what stands beside them; cells are text."
-    found = {tuple(e.labels.items()): e for rows in group(filled, 'data', 'images').values() for e in length_effects(rows)}
+    """Each row's accuracy, effect with its corrected interval, log ratio of errors, and what stands
+    beside them; cells are text."""
+    found = {tuple(e.labels.items()): e for rows in group(filled, 'data', 'images').values()
+             for e in length_effects(rows)}
     lines = []
     for row, records in filled:
         if not records: continue
-        line = dict(row.labels) | {'seeds': str(len(records)), 'training %': f'{np.mean([FIT(r) for r in records]):.1f}',
-                                   'top-1 %': f'{np.mean([MEASURES["top1"](r) for r in records]):.2f}'}
+        fit, top1 = (np.mean([m(r) for r in records]) for m in (FIT, MEASURES['top1']))
+        line = dict(row.labels) | {'seeds': str(len(records)), 'training %': f'{fit:.1f}',
+                                   'top-1 %': f'{top1:.2f}'}
         if e := found.get(tuple(row.labels.items())):
             base, common = pair(filled, row, records)
             line |= {'effect': f'{e.found.mean:+.2f} [{e.found.low:+.2f}, {e.found.high:+.2f}]',

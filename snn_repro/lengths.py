@@ -77,10 +77,12 @@ def enof_row(data: str, method: str, epochs: int, sized) -> Row:
     e = sized(enof_experiment(CIFAR10(), 'ResNet-20', 4, **PARTS[method]),
               round(epochs*LONGER.get(method, 1)))
     row = length_row(data, method, e)
-    return row._replace(labels=row.labels | {'epochs': str(epochs), 'updates': str(epochs*updates(e)//e.recipe.epochs)})
+    asked = {'epochs': str(epochs), 'updates': str(epochs*updates(e)//e.recipe.epochs)}
+    return row._replace(labels=row.labels | asked)
 
 def enof_rows() -> list[Row]:
-    "EnOF's parts and controls on digits at each length; on CIFAR-10 those that a claim asks for, at 60 epochs."
+    """EnOF's parts and controls on digits at each length; on CIFAR-10 those that a claim asks for,
+    at 60 epochs."""
     digits = [enof_row('still digits', m, epochs, at_length) for epochs in LADDER for m in PARTS]
     return digits + [enof_row('CIFAR-10', m, 60, lambda e, n: on_cifar(e, 1000, n)) for m in ON_PIXELS]
 

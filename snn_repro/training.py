@@ -167,6 +167,7 @@ def _about(e: Experiment, split: Split, runtime: Runtime, us: Team) -> tuple[dic
     if files: env = env | {'files': files}
     with _told(e, us, lambda: 'nothing was trained'): return env, probe(e, split, us)
 
+# %% ../nbs/33_training.ipynb #274086df
 def _watched(e: Experiment, at: Progress, runtime: Runtime, us: Team, stack: ExitStack,
              a_pass: int):
     "What is called after each step, with the sums so far, and after each epoch, with its line."
@@ -180,6 +181,7 @@ def _watched(e: Experiment, at: Progress, runtime: Runtime, us: Team, stack: Exi
     if us.rank > 0: return tick, lambda row: None
     return tick, stack.enter_context(board(runtime.tensorboard, e.id, at.epoch))
 
+# %% ../nbs/33_training.ipynb #5d075b3d
 def _seal(e: Experiment, folder: Path, env: dict, at: Progress, split: Split, answers: dict,
           seen_first: dict, still):
     "Write the record, if the folder is still this process's, and drop the checkpoints."
@@ -196,6 +198,7 @@ def _seal(e: Experiment, folder: Path, env: dict, at: Progress, split: Split, an
              features, metrics, {k: v.numpy() for k, v in weights.items()}, manifest(split))
     drop_checkpoints(folder)
 
+# %% ../nbs/33_training.ipynb #f93d2bd3
 def _train(e: Experiment, folder: Path, runtime: Runtime, us: Team, still=lambda: None):
     r = e.recipe
     split, digest = load(e.data, runtime.root, e.seed, e.T)
