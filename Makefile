@@ -18,7 +18,7 @@ test: $(READY)
 	$(BIN)/pytest -q --durations=20 tests
 
 # Each notebook alone in a fresh kernel, and the numeric tests, as other processors compute: without vector instructions, and with a jitter of the last bits.
-# (What this processor does best is what `make test` runs.) SETTINGS=default: only that one.
+# (What this processor does best is what `make test` runs.) SETTINGS=default: only that one; SETTINGS=sse41+jitter: both at once, where it matters.
 test-portable: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/portable.py $(if $(SETTINGS),--settings $(SETTINGS))
 
@@ -37,7 +37,7 @@ prepare: $(READY)
 
 # What `list` and `report` read instead of importing torch: after a table, a figure or a setting was changed.
 exhibits: $(READY)
-	$(BIN)/python -c "from snn_repro.exhibits import write_catalogue; write_catalogue('snn_repro/assets/exhibits.json')"
+	$(BIN)/python -c "from snn_repro.analysis.exhibits import write_catalogue; write_catalogue('snn_repro/assets/exhibits.json')"
 
 # The committed evidence and every notebook's outputs, from nothing but the library.
 results: $(READY)
@@ -47,7 +47,7 @@ results: $(READY)
 	$(MAKE) notebooks
 
 notebooks: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/jupyter execute --inplace --kernel_name=python3 nbs/*.ipynb
+	OMP_NUM_THREADS=1 $(BIN)/jupyter execute --inplace --kernel_name=python3 nbs/*.ipynb nbs/*/*.ipynb
 	$(BIN)/nbdev_clean
 	$(BIN)/python tests/readme.py
 

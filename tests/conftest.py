@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from snn_repro import checkpoint
-from snn_repro.cli import main
+from snn_repro.cli.main import main
+from snn_repro.training import checkpoint
 
 TINY = ['--set', 'recipe.epochs=1', '--set', 'data.train_per_class=5', '--set', 'data.test=50']
 NAME = 'tks-table3-cifar10-resnet19-tks'

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import torch
 
-from snn_repro.epochs import FrozenANN, build, optimizer, train_epoch
-from snn_repro.exhibits import find_experiment
-from snn_repro.experiments import find_tier
-from snn_repro.objectives import CE
-from snn_repro.spec import variant
-from snn_repro.environment import load, probe
+from snn_repro.analysis.exhibits import find_experiment
+from snn_repro.core.spec import variant
+from snn_repro.experiments.tiers import find_tier
+from snn_repro.losses.objectives import CE
+from snn_repro.training.environment import load, probe
+from snn_repro.training.loop import FrozenANN, build, optimizer, train_epoch
 
 STILL = 'tks-table3-cifar10-resnet19-{}'.format
 HONEST = {name: find_tier('mini').scale(find_experiment(name)) for name in

@@ -4,8 +4,8 @@ import torch
 from spikingjelly.activation_based import layer, surrogate
 from torch import nn
 
-from snn_repro.layers import Arch, TEBN
-from snn_repro.neurons import ATan, Rectangle, Sigmoid, Triangle
+from snn_repro.nn.layers import TEBN, Arch
+from snn_repro.nn.neurons import ATan, Rectangle, Sigmoid, Triangle
 
 FIRES = {ATan: surrogate.ATan, Rectangle: surrogate.Rect, Sigmoid: surrogate.Sigmoid,
          Triangle: surrogate.PiecewiseQuadratic}

@@ -4,8 +4,8 @@ import io, json, lzma
 
 import numpy as np
 
-from snn_repro.files import seal
-from snn_repro.runs import PACKED, RECORDS
+from snn_repro.core.files import seal
+from snn_repro.records.runs import PACKED, RECORDS
 
 
 def lines(folder) -> list[dict]:

@@ -1,4 +1,5 @@
 "README.md from nbs/index.ipynb: `python tests/readme.py` writes it and its pictures."
+import re
 from pathlib import Path
 
 root = Path(__file__).parents[1]
@@ -18,6 +19,7 @@ def readme() -> dict:
     exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={'hide-input'}),
                                    enabled=True)
     text, resources = exporter.from_notebook_node(nb, {'output_files_dir': PICTURES})
+    text = re.sub(r'\]\((\d_\w+/)', r'](nbs/\1', text)   # links to chapters, from where README is
     lines = '\n'.join(l.rstrip() for l in text.splitlines())
     while '\n\n\n' in lines: lines = lines.replace('\n\n\n', '\n\n')
     return {'README.md': lines.strip().encode() + b'\n'} | resources['outputs']

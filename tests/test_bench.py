@@ -8,20 +8,24 @@ import pytest
 import torch
 from spikingjelly.activation_based import neuron
 
-from snn_repro import bench as benches, gpu, race as races, work
-from snn_repro.bench import (RESNET19, RESNET20, SEW, VGG, Contender, Heat, data, inference, memory,
-                             memory_lif, neurons, peaks, programme, training)
+from snn_repro.bench import gpu, suite as benches, timing as races
+from snn_repro.bench.baselines import (PEERS, SpikingJellyNet, fresh, memory_optimised,
+                                       spikingjelly_triangle)
+from snn_repro.bench.suite import (RESNET19, RESNET20, SEW, VGG, data, inference, memory,
+                                   memory_lif, neurons, peaks, programme, training)
+from snn_repro.bench.timing import (BenchConfig, Benchmark, Row, in_subprocess, peak, race, rows,
+                                    saved_bytes)
+from snn_repro.bench.workloads import Runner
+from snn_repro.core.spec import UserError
 from snn_repro.models.resnet20 import ThinResNet20
 from snn_repro.models.sew import ThinSEWResNet18
-from snn_repro.neurons import ENOF_LIF, LIFNode, TET_LIF, TKS_LIF, lif
-from snn_repro.peers import PEERS, SpikingJellyNet, fresh, memory_optimised, spikingjelly_triangle
-from snn_repro.race import How, Row, alone, kept, peak, race, rows
-from snn_repro.spec import UserError
+from snn_repro.nn.neurons import ENOF_LIF, TET_LIF, TKS_LIF, LIFNode, lif
+from snn_repro.training import worker as work
 
 # not thinner: oneDNN issue 6035
 TINY = RESNET20._replace(arch=replace(RESNET20.arch, channels=(16, 32), depths=(1, 1)),
                          shape=(3, 8, 8), T=3, batch=8)
-QUICK = How(threads=1, repeats=2)
+QUICK = BenchConfig(threads=1, repeats=2)
 NETS = {'resnet20': RESNET20._replace(shape=(3, 8, 8), batch=6),
         'resnet19': RESNET19._replace(shape=(3, 8, 8), batch=6),
         'sew': SEW._replace(shape=(3, 8, 8), batch=6),
@@ -86,7 +90,8 @@ def test_memopt_has_units_from_spikes_to_spikes_and_computes_the_same():
     for net in (plain, packed): net(x).logits.square().sum().backward()
     assert all(torch.allclose(p.grad, q.grad, rtol=1e-4, atol=1e-6) and q.grad.any()
                for p, q in zip(plain.parameters(), packed.parameters(), strict=True))
-    assert kept(lambda: fresh(packed)(x).logits) < .5*kept(lambda: fresh(plain)(x).logits)
+    assert (saved_bytes(lambda: fresh(packed)(x).logits)
+            < .5*saved_bytes(lambda: fresh(plain)(x).logits))
 
 
 @pytest.mark.parametrize('name', PEERS)
@@ -115,14 +120,14 @@ def test_the_triangle_of_spikingjelly_has_our_gradient(p):
 
 def test_a_race_is_run_in_turns():
     seen = []
-    times = race({n: partial(seen.append, n) for n in 'abc'}, How(repeats=4))
+    times = race({n: partial(seen.append, n) for n in 'abc'}, BenchConfig(repeats=4))
     assert (''.join(seen) == 'abcabc' + 'abc' + 'bca' + 'cab' + 'abc' and
             all(len(t) == 4 for t in times.values()))
 
 
 def test_times_are_those_of_the_contender():
     times = race({'short': lambda: time.sleep(.002), 'long': lambda: time.sleep(.03)},
-                 How(repeats=3))
+                 BenchConfig(repeats=3))
     assert min(times['long']) >= 30 and all(s < l for s, l in zip(times['short'], times['long']))
 
 
@@ -140,15 +145,16 @@ def test_what_is_kept_is_counted_once_and_only_while_it_is_needed():
     x = torch.randn(100, 100, requires_grad=True)
     size = x.nbytes
     near = lambda found, n: abs(found - n*size) < 1000
-    assert near(kept(lambda: (1*x).exp()), 1)   # exp keeps its result, not its argument
-    assert near(kept(lambda: (y := 1*x)*y + y*y), 1)               # one tensor, needed four times
-    assert near(kept(lambda: (torch.randn(500, 500) @ torch.randn(500, 1)).sum() + x.sum()), 0)
-    assert near(kept(lambda: torch.relu(1*x) + 1), 1)
-    assert near(kept(lambda: x*x), 0)                              # it was there before
+    assert near(saved_bytes(lambda: (1*x).exp()), 1)   # exp keeps its result, not its argument
+    assert near(saved_bytes(lambda: (y := 1*x)*y + y*y), 1)   # one tensor, needed four times
+    assert near(
+        saved_bytes(lambda: (torch.randn(500, 500) @ torch.randn(500, 1)).sum() + x.sum()), 0)
+    assert near(saved_bytes(lambda: torch.relu(1*x) + 1), 1)
+    assert near(saved_bytes(lambda: x*x), 0)                              # it was there before
     def packed():
         with torch.autograd.graph.saved_tensors_hooks(lambda t: t > 0, lambda t: t.float()):
             return (1*x).square()
-    assert near(kept(packed), 1/4)                                 # a byte for four
+    assert near(saved_bytes(packed), 1/4)                                 # a byte for four
 
 
 @pytest.mark.skipif(not races.STATUS.exists(), reason='the system does not tell')
@@ -159,34 +165,34 @@ def test_the_peak_is_that_of_the_call_alone():
     assert .9*2**25 < found < 1.3*2**25 and keep.sum() == 2**24
 
 
-def environment(): return sorted(k for k in os.environ if k in work.WORKER)
+def environment(): return sorted(k for k in os.environ if k in work.ALLOCATOR_ENV)
 def broken(): raise ValueError('no luck')
 
 def test_a_process_of_its_own_keeps_no_memory(monkeypatch):
-    for k, v in work.WORKER.items(): monkeypatch.setenv(k, v)
+    for k, v in work.ALLOCATOR_ENV.items(): monkeypatch.setenv(k, v)
     monkeypatch.setenv('PYTHONPATH', os.path.dirname(__file__))
-    assert environment() and alone(environment) == []
-    with pytest.raises(UserError, match='no luck'): alone(broken)
+    assert environment() and in_subprocess(environment) == []
+    with pytest.raises(UserError, match='no luck'): in_subprocess(broken)
 
 
 # the races
 
 def test_all_who_train_answer_alike():
-    logits = {n: Contender(n, TINY, 'cpu').logits()
+    logits = {n: Runner(n, TINY, 'cpu').logits()
               for n in ('ours', 'bits', 'eager', 'spikingjelly', 'spikingjelly-best',
                         'spikingjelly-memopt')}
     assert (all(torch.allclose(v, logits['eager'], atol=1e-5) for v in logits.values()) and
             logits['eager'].std() > 0)
-    ann = Contender('ann', TINY, 'cpu')
+    ann = Runner('ann', TINY, 'cpu')
     assert (len(ann.x) == len(ann.logits()) == len(ann.y) == TINY.T*TINY.batch and
             torch.equal(ann.y[:TINY.batch], ann.y[TINY.batch:2*TINY.batch]))
-    clips = Contender('ann', NETS['vgg'], 'cpu')
+    clips = Runner('ann', NETS['vgg'], 'cpu')
     assert torch.equal(clips.x, NETS['vgg'].images()[0].flatten(0, 1))
 
 
 @pytest.mark.parametrize('name', ('ours', 'bits', 'ann', 'spikingjelly', 'spikingjelly-memopt'))
 def test_a_step_trains_and_a_look_does_not(name):
-    c = Contender(name, TINY._replace(batch=16), 'cpu')
+    c = Runner(name, TINY._replace(batch=16), 'cpu')
     losses = []
     for _ in range(8):
         losses.append(torch.nn.functional.cross_entropy(c.logits().detach(), c.y).item())
@@ -252,13 +258,13 @@ class Recorded:
 
 @pytest.fixture
 def on_gpu(monkeypatch):
-    """A `How` that says cuda where a device is asked for its kind, and the processor where work is
-    done."""
+    """A `BenchConfig` that says cuda where a device is asked for its kind, and the processor where
+    work is done."""
     from spikingjelly.activation_based import _cuda_graph
     monkeypatch.setattr(_cuda_graph, 'StaticCudaGraph', Recorded)
     class Device(str):
         def startswith(self, kind): return kind == 'cuda'
-    monkeypatch.setattr(gpu, 'able', lambda how: False)
+    monkeypatch.setattr(gpu, 'inlined', lambda how: False)
     monkeypatch.setattr(gpu, 'race', lambda runs, how: {n: [run() is None or 1. for _ in range(4)]
                                                         for n, run in runs.items()})
     return QUICK._replace(device=Device('cpu'))
@@ -274,7 +280,7 @@ def test_on_a_gpu_spikingjelly_runs_as_a_graph_too(on_gpu):
 
 
 def test_a_replayed_step_trains_on_the_copied_images(on_gpu):
-    plain, graph = (Contender('spikingjelly-triangle', SMALL_SEW, 'cpu') for _ in range(2))
+    plain, graph = (Runner('spikingjelly-triangle', SMALL_SEW, 'cpu') for _ in range(2))
     def step(x):
         graph.x = x
         graph.step()
@@ -316,7 +322,7 @@ def test_a_wide_membrane_keeps_spikingjellys_kernels_and_our_gradient(dtype, spi
 
 def test_full_memory_is_one_line_and_keeps_what_was_found(refused, settled, monkeypatch, tmp_path):
     def full(id, how): raise torch.OutOfMemoryError('much')
-    made_up(monkeypatch, Heat('neurons', 'a', one), Heat('neurons', 'b', full))
+    made_up(monkeypatch, Benchmark('neurons', 'a', one), Benchmark('neurons', 'b', full))
     assert "b: the GPU's memory is full" in refused('bench', 'neurons', '--json', tmp_path/'r.json')
     assert [r['id'] for r in json.loads((tmp_path/'r.json').read_text())['rows']] == ['a']
 
@@ -326,7 +332,7 @@ def test_full_memory_is_one_line_and_keeps_what_was_found(refused, settled, monk
 @pytest.fixture
 def settled(monkeypatch):
     "As if this process had been started by `settle`."
-    for k, v in work.WORKER.items(): monkeypatch.setenv(k, v)
+    for k, v in work.ALLOCATOR_ENV.items(): monkeypatch.setenv(k, v)
 
 
 def made_up(monkeypatch, *heats): monkeypatch.setattr(benches, 'programme', lambda: list(heats))
@@ -339,13 +345,14 @@ def test_the_process_starts_again_with_its_allocator(monkeypatch):
     calls = []
     monkeypatch.setattr(os, 'execve', lambda *a: calls.append(a))
     monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'snn_repro', 'bench', 'data'])
-    for k in work.WORKER: monkeypatch.delenv(k, raising=False)
-    work.settle()
+    for k in work.ALLOCATOR_ENV: monkeypatch.delenv(k, raising=False)
+    work.reexec_with_allocator()
     (program, argv, env), = calls
     assert (program == argv[0] == sys.executable and
-            argv[1:] == ['-m', 'snn_repro', 'bench', 'data'] and work.WORKER.items() <= env.items())
-    for k, v in work.WORKER.items(): monkeypatch.setenv(k, v)
-    work.settle()
+            argv[1:] == ['-m', 'snn_repro', 'bench', 'data'] and
+            work.ALLOCATOR_ENV.items() <= env.items())
+    for k, v in work.ALLOCATOR_ENV.items(): monkeypatch.setenv(k, v)
+    work.reexec_with_allocator()
     assert len(calls) == 1
 
 
@@ -354,15 +361,15 @@ def test_the_verb_prints_and_writes_each_group(cli, settled, monkeypatch, tmp_pa
     def look(id, how):
         states.append(len(json.loads(file.read_text())['rows']) if file.exists() else None)
         return one(id, how)
-    made_up(monkeypatch, Heat('neurons', 'a', one), Heat('neurons', 'b', one),
-            Heat('data', 'c', look), Heat('growth', 'd', one))
+    made_up(monkeypatch, Benchmark('neurons', 'a', one), Benchmark('neurons', 'b', one),
+            Benchmark('data', 'c', look), Benchmark('growth', 'd', one))
     code, out, _ = cli('bench', '--repeats', '3', '--threads', '1', '--json', file)
     assert (code == 0 and states == [2] and
             [l.split()[0] for l in out.splitlines() if 'them ' in l and 'remark' not in l] ==
             ['a', 'b', 'c'] and out.count('them: a remark') == 2)
     written = json.loads(file.read_text())
     assert ([r['id'] for r in written['rows']] == ['a', 'b', 'c'] and
-            written['rows'][0] == dict(one('a', How(repeats=3))[0]._asdict()))
+            written['rows'][0] == dict(one('a', BenchConfig(repeats=3))[0]._asdict()))
     assert (written['threads'] == 1 and written['device'] == 'cpu' and
             written['allocator'].startswith('MALLOC_MMAP_MAX_=0') and
             written['versions']['spikingjelly'])
@@ -371,7 +378,7 @@ def test_the_verb_prints_and_writes_each_group(cli, settled, monkeypatch, tmp_pa
 
 
 def test_slow_bfloat16_is_left_out_unless_it_is_named(cli, settled, monkeypatch):
-    made_up(monkeypatch, Heat('training', 'net', one), Heat('training', 'net-bf16', one))
+    made_up(monkeypatch, Benchmark('training', 'net', one), Benchmark('training', 'net-bf16', one))
     for fast, args, ran in ((False, ['training'], ['net']), (False, ['net-bf16'], ['net-bf16']),
                             (True, ['training'], ['net', 'net-bf16'])):
         monkeypatch.setattr(benches, 'has_bf16', lambda device: fast)
@@ -382,7 +389,7 @@ def test_slow_bfloat16_is_left_out_unless_it_is_named(cli, settled, monkeypatch)
 
 def test_peers_that_are_not_installed_are_named_in_a_line(cli, settled, monkeypatch):
     monkeypatch.setattr(benches, 'installed', lambda: {'sinabs': '3'})
-    made_up(monkeypatch, Heat('neurons', 'a', one))
+    made_up(monkeypatch, Benchmark('neurons', 'a', one))
     assert ('Not installed: norse, snntorch\n' in cli('bench', '--peers')[1] and
             'Not installed' not in cli('bench')[1])
 
@@ -402,7 +409,7 @@ def test_a_mistake_is_one_line(refused, settled, args, said): assert said in ref
 
 def test_ctrl_c_is_quiet_and_keeps_what_was_found(cli, settled, monkeypatch, tmp_path, capsys):
     def stop(id, how): raise KeyboardInterrupt
-    made_up(monkeypatch, Heat('neurons', 'a', one), Heat('data', 'b', stop))
+    made_up(monkeypatch, Benchmark('neurons', 'a', one), Benchmark('data', 'b', stop))
     with pytest.raises(SystemExit) as end: cli('bench', '--json', tmp_path/'r.json')
     said = capsys.readouterr()
     assert end.value.code == 130 and 'Traceback' not in said.err and 'goes on' not in said.err
@@ -410,7 +417,7 @@ def test_ctrl_c_is_quiet_and_keeps_what_was_found(cli, settled, monkeypatch, tmp
 
 
 def test_from_the_shell(tmp_path):
-    env = {k: v for k, v in os.environ.items() if k not in work.WORKER}
+    env = {k: v for k, v in os.environ.items() if k not in work.ALLOCATOR_ENV}
     done = subprocess.run([sys.executable, '-m', 'snn_repro', 'bench', 'memory-lif', '--threads',
                            '1', '--json', 'r.json'], cwd=tmp_path, env=env, capture_output=True,
                           text=True, timeout=300)

@@ -10,17 +10,17 @@ from spikingjelly.activation_based.op_counter import (
 from torch import fx, nn
 
 from conftest import RELEASE
-from snn_repro.compiled import can_compile
-from snn_repro.fused import fuse
-from snn_repro.layers import Output
+from snn_repro.bench.baselines import as_spikingjelly
+from snn_repro.core.spec import UserError
 from snn_repro.models.resnet19 import ThinResNet19
 from snn_repro.models.resnet20 import ThinResNet20
 from snn_repro.models.sew import ThinSEWResNet19
 from snn_repro.models.small import SmallResNet, SmallSEW, SmallVGG
 from snn_repro.models.vgg import ThinVGG
-from snn_repro.neurons import ENOF_LIF, LIF, LIFNode, Sigmoid, TKS_LIF, lif
-from snn_repro.peers import as_spikingjelly
-from snn_repro.spec import UserError
+from snn_repro.nn.compiled import can_compile
+from snn_repro.nn.fused import fuse
+from snn_repro.nn.layers import Output
+from snn_repro.nn.neurons import ENOF_LIF, LIF, TKS_LIF, LIFNode, Sigmoid, lif
 
 SMALL = {'VGG': SmallVGG(channels=(4, 8)), 'residual': SmallResNet(channels=(4, 8)),
          'SEW': SmallSEW(channels=(4, 8))}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import NAME, TINY
-from snn_repro.exhibits import EXHIBITS, names
+from snn_repro.analysis.exhibits import EXHIBITS, names
 
 
 def test_list_names_every_exhibit_and_experiment(cli):
@@ -94,7 +94,7 @@ def test_ctrl_c_keeps_finished_runs(reproduced, tmp_path):
 
 
 def test_reproduce_names_what_failed(cli, monkeypatch, tmp_path):
-    from snn_repro import launch
+    from snn_repro.training import launch
     monkeypatch.setattr(launch, 'launch',
                         lambda *_: [launch.Failure('a-run', 'the loss is nan'),
                                     launch.Failure('b-run', 'its process was killed')])

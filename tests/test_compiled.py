@@ -6,11 +6,11 @@ from itertools import product
 import pytest
 import torch
 
-from snn_repro import compiled
-from snn_repro.compiled import can_compile, compiled_lif, credit, fire, run
-from snn_repro.kernels import fused_lif
-from snn_repro.neurons import (ATan, ENOF_LIF, LIF, Rectangle, Sigmoid, TET_LIF, TKS_LIF, Tanh,
-                               Triangle, lif)
+from snn_repro.nn import compiled
+from snn_repro.nn.compiled import bptt, can_compile, compiled_lif, fire, run
+from snn_repro.nn.kernels import fused_lif
+from snn_repro.nn.neurons import (ENOF_LIF, LIF, TET_LIF, TKS_LIF, ATan, Rectangle, Sigmoid, Tanh,
+                                  Triangle, lif)
 
 NEURONS = {'TKS': TKS_LIF, 'EnOF': ENOF_LIF, 'TET': TET_LIF} | {
     f'{type(s).__name__}, tau {tau}, {"detached" if d else "attached"}': LIF(
@@ -49,7 +49,7 @@ def test_the_two_loops_are_the_loop_to_read(name):
     for layout, dtype in product(('one axis', 'ten steps', 'one step'),
                                  (torch.float32, torch.float64)):
         x, g = (current(layout, dtype, seed).flatten(1) for seed in (0, 1))
-        s, d = fire(len(x), p.decay, p.v_threshold/p.gain, x), credit(len(x), *setting(p), x, g)
+        s, d = fire(len(x), p.decay, p.v_threshold/p.gain, x), bptt(len(x), *setting(p), x, g)
         s2, d2 = passes(fused_lif, p, x, g)
         assert (s.dtype == d.dtype == dtype and torch.equal(s, s2) and
                 (d - d2).abs().max() <= (1e-5 if dtype == torch.float32 else 1e-12)*d2.abs().max())

@@ -5,33 +5,36 @@ import numpy as np
 import pytest
 import torch
 
-from snn_repro import data
-from snn_repro.augment import Augment, CropFlip, NoAugment
-from snn_repro.data import Data, Digits, Source, check_source, deal, digit_images, occlude, place
-from snn_repro.draws import order, stream, uniforms
-from snn_repro.event_camera import bin_frames, contrast_events, noise_events, saccades, simulate
-from snn_repro.events import EventDigits, film
-from snn_repro.policies import AutoAugmentCutout, RandomResizedCropFlip, Strong
-from snn_repro.spec import Spec, UserError
+from snn_repro.core.rng import epoch_permutation, named_generator, uniforms
+from snn_repro.core.spec import Spec, UserError
+from snn_repro.data import source as data
+from snn_repro.data.augment import Augment, CropFlip, NoAugment
+from snn_repro.data.digits import Digits, digit_images, occlude, place_on_canvas, stratified_split
+from snn_repro.data.event_camera import (bin_frames, contrast_events, noise_events, saccades,
+                                         simulate)
+from snn_repro.data.policies import AutoAugmentCutout, RandomResizedCropFlip, Strong
+from snn_repro.data.simulated_events import EventDigits, record_clips
+from snn_repro.data.source import Data, Source, check_source
 
 
 def test_draws_never_change():
     "A change of these numbers changes every result: runs could no longer be resumed or repeated."
-    assert order(0, 0, 8).tolist() == [1, 0, 4, 6, 7, 2, 3, 5]
+    assert epoch_permutation(0, 0, 8).tolist() == [1, 0, 4, 6, 7, 2, 3, 5]
     assert ((uniforms(3, 1, torch.tensor([0, 10 ** 6]), 2) * 2 ** 24).int().tolist() ==
             [[10794207, 6484937], [14891815, 3891878]])
-    assert stream(0, 'digits split').integers(1000, size=4).tolist() == [369, 121, 901, 69]
-    train, valid, test = deal(digit_images(8)[1], 20, 1000, stream(0, 'digits split'))
+    assert named_generator(0, 'digits split').integers(1000, size=4).tolist() == [369, 121, 901, 69]
+    train, valid, test = stratified_split(digit_images(8)[1], 20, 1000,
+                                          named_generator(0, 'digits split'))
     assert [p[:3].tolist() for p in (train, valid, test)] == [[1494, 1264, 205], [422, 856, 1017],
                                                               [812, 1372, 1469]]
 
 def test_draws_take_any_whole_number():
-    assert len(order(-1, 2 ** 40, 5)) == 5 and order(0, 0, 0).shape == (0,)
+    assert len(epoch_permutation(-1, 2 ** 40, 5)) == 5 and epoch_permutation(0, 0, 0).shape == (0,)
     assert (uniforms(2 ** 62, 0, torch.empty(0, dtype=torch.long), 3).shape == (0, 3) and
             uniforms(0, 0, torch.arange(2), 0).shape == (2, 0))
     u = uniforms(0, 0, torch.arange(10 ** 6), 1)
     assert u.dtype == torch.float32 and 0 <= u.min() and u.max() < 1
-    assert stream(1, '1').random() != stream(11, '').random()
+    assert named_generator(1, '1').random() != named_generator(11, '').random()
 
 
 @pytest.mark.parametrize('spec', [Digits(noise=.2, occlusion=3), EventDigits(noise=0.), NoAugment(),
@@ -133,9 +136,9 @@ def test_frames_refused(T):
 
 
 @pytest.mark.parametrize('n, test', [(1, 1), (20, 1005), (74, 1000), (1, 1700), (17, 1560)])
-def test_deal(n, test):
+def test_stratified_split(n, test):
     y = digit_images(8)[1]
-    parts = train, valid, tested = deal(y, n, test, stream(5, 'x'))
+    parts = train, valid, tested = stratified_split(y, n, test, named_generator(5, 'x'))
     assert sorted(np.concatenate(parts)) == list(range(1797)) and len(tested) == test
     assert (np.bincount(y[train], minlength=10) == n).all()
     assert np.ptp(np.bincount(y[tested], minlength=10)) <= 1 or test > 1740
@@ -156,7 +159,7 @@ def test_place_and_occlude_by_loops():
     rng = np.random.default_rng(0)
     images, moved, corner = (rng.random((5, 4, 4), dtype=np.float32), rng.integers(-2, 3, (5, 2)),
                              rng.integers(0, 6, (5, 2)))
-    placed = place(images, 8, moved)
+    placed = place_on_canvas(images, 8, moved)
     for i, (r, c) in enumerate(moved + 2):
         slow = np.zeros((8, 8), np.float32); slow[r:r + 4, c:c + 4] = images[i]
         assert (placed[i] == slow).all()
@@ -214,8 +217,9 @@ def test_bins_lose_nothing():
                 bin_frames(e, T).shape == (2, T, 2, 3, 3))
 
 
-def test_film_depends_on_the_camera_not_on_the_split():
-    a, b = film(EventDigits(), 0, 4), film(EventDigits(train_per_class=5, test=500), 0, 4)
+def test_recordings_depend_on_the_camera_not_on_the_split():
+    a, b = (record_clips(EventDigits(), 0, 4),
+            record_clips(EventDigits(train_per_class=5, test=500), 0, 4))
     assert (torch.equal(a, b) and a.dtype == torch.uint8 and a.shape == (1797, 4, 2, 16, 16) and
             a.max() <= 8)
 

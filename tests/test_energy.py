@@ -3,21 +3,22 @@ old records without `sure`."""
 from dataclasses import replace
 from math import prod
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from spikingjelly.activation_based.op_counter import ACCounter, DispatchCounterMode, MACCounter
 
-from snn_repro.counting import count, count_operations, counted
-from snn_repro.energy import PICOJOULES, energy, operations
-from snn_repro.experiments import TIERS, CIFAR10, enof_experiment
+from snn_repro.core.spec import UserError
+from snn_repro.data.images import CIFAR10
+from snn_repro.experiments.papers import enof_experiment
+from snn_repro.experiments.tiers import TIERS
+from snn_repro.metrics.energy import PICOJOULES, energy, operations
 from snn_repro.models.resnet20 import EnofResNet20
 from snn_repro.models.small import SmallResNet, SmallSEW, SmallVGG
-from snn_repro.neurons import ENOF_LIF
-from snn_repro.runs import Runs, check_part, open_run, pack
-from snn_repro.spec import UserError
-from snn_repro.training import fit
+from snn_repro.nn.neurons import ENOF_LIF
+from snn_repro.records.runs import Runs, check_part, open_run, pack
+from snn_repro.training.fit import fit
+from snn_repro.training.operations import count, count_operations, counted
 
 T, SHAPE = 3, (3, 16, 16)
 ARCHS = {'vgg': SmallVGG(neuron=ENOF_LIF), 'resnet': SmallResNet(neuron=ENOF_LIF),

@@ -5,17 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from snn_repro.augment import CropFlip, NoAugment
-from snn_repro.exhibits import EXHIBITS, names, paper_table
-from snn_repro.experiments import (ENOF_RECIPE, TKS_RECIPE, Recipe, enof_experiment, lr_at,
-                                   tks_experiment)
-from snn_repro.images import CIFAR10
-from snn_repro.neurons import ReLU
-from snn_repro.objectives import CE, TET
-from snn_repro.policies import (AutoAugmentCutout, CropFlipRotate, FlipRoll,
-                                RandomResizedCropFlip, Strong)
-from snn_repro.sources import paper_of
-from snn_repro.spec import UserError
+from snn_repro.analysis.exhibits import EXHIBITS, names
+from snn_repro.analysis.rows import paper_table
+from snn_repro.core.spec import UserError
+from snn_repro.data.augment import CropFlip, NoAugment
+from snn_repro.data.images import CIFAR10
+from snn_repro.data.policies import (AutoAugmentCutout, CropFlipRotate, FlipRoll,
+                                     RandomResizedCropFlip, Strong)
+from snn_repro.experiments.experiment import Recipe, lr_at
+from snn_repro.experiments.papers import ENOF_RECIPE, TKS_RECIPE, enof_experiment, tks_experiment
+from snn_repro.experiments.provenance import paper_of
+from snn_repro.losses.objectives import CE, TET
+from snn_repro.nn.neurons import ReLU
 
 # data set -> T, temperature, peak, optimiser, weight decay, augmentation (with the star), sampler:
 # TKS, sections 4 and 5, and the official code

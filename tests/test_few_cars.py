@@ -8,13 +8,14 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from snn_repro import few_cars
-from snn_repro.data import Validation, check_split, manifest
-from snn_repro.experiments import small, tks_experiment
-from snn_repro.few_cars import FewCars, in_memory
-from snn_repro.folders import StanfordCars, decode
-from snn_repro.shelf import check_set, home_of, shelf_table
-from snn_repro.spec import Spec, UserError
+from snn_repro.core.spec import Spec, UserError
+from snn_repro.data import few_cars
+from snn_repro.data.few_cars import FewCars
+from snn_repro.data.image_folders import StanfordCars, decode
+from snn_repro.data.prepare import check_set, dataset_path, sets_table
+from snn_repro.data.source import Validation, check_split, manifest
+from snn_repro.experiments.papers import tks_experiment
+from snn_repro.experiments.scaling import small
 
 NAMES = ['Hummer', 'RL Sedan', 'TL Sedan', 'Unseen']
 
@@ -154,8 +155,8 @@ def test_settings_go_to_json_and_back_and_to_another_process():
 def test_the_shelf_knows_whole_sets_alone(tmp_path):
     lay_out(tmp_path)
     lay_out(tmp_path, folder='stanford_cars_10cls')
-    assert ('FewCars' not in shelf_table(tmp_path).index and
-            home_of(StanfordCars, tmp_path) == tmp_path/'stanford_cars')
+    assert ('FewCars' not in sets_table(tmp_path).index and
+            dataset_path(StanfordCars, tmp_path) == tmp_path/'stanford_cars')
     assert 'cars_train_annos.mat: no such file' in said(check_set, 'StanfordCars', tmp_path)
 
 

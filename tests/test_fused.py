@@ -9,24 +9,24 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from conftest import NAME
-from snn_repro import compiled, kernels
-from snn_repro.bits import pack, pack_spikes, unpack
-from snn_repro.compiled import can_compile
-from snn_repro.epochs import answer
-from snn_repro.exhibits import asked
-from snn_repro.experiments import find_tier
-from snn_repro.firing import Drive, line
-from snn_repro.fused import HOW, Current, Waiting, fuse
-from snn_repro.layers import Folded
+from snn_repro.analysis.exhibits import asked
+from snn_repro.core.spec import UserError
+from snn_repro.experiments.tiers import find_tier
 from snn_repro.models.resnet19 import ThinResNet19
 from snn_repro.models.resnet20 import ThinResNet20
 from snn_repro.models.sew import ThinSEWResNet19
 from snn_repro.models.small import SmallResNet, SmallSEW, SmallVGG
 from snn_repro.models.vgg import ThinVGG
-from snn_repro.neurons import ENOF_LIF, LIFNode, lif
-from snn_repro.spec import UserError
-from snn_repro.environment import Runtime
-from snn_repro.training import fit
+from snn_repro.nn import compiled, kernels
+from snn_repro.nn.bits import pack, pack_spikes, unpack
+from snn_repro.nn.compiled import can_compile
+from snn_repro.nn.conv_norm_lif import ConvNorm, batchnorm_scale_shift
+from snn_repro.nn.fused import HOW, Current, Waiting, fuse
+from snn_repro.nn.layers import Folded
+from snn_repro.nn.neurons import ENOF_LIF, LIFNode, lif
+from snn_repro.training.environment import Runtime
+from snn_repro.training.fit import fit
+from snn_repro.training.loop import forward
 
 ARCHS = {'VGG': SmallVGG(), 'residual': SmallResNet(depth=2), 'SEW': SmallSEW(depth=2),
          'ResNet-19, tdBN': ThinResNet19(), 'thin VGG': ThinVGG(),
@@ -61,7 +61,7 @@ def layers(net):
 
 
 def passes(net, images, precision='float32'):
-    sent, out = layers(net), answer(net, images, precision)
+    sent, out = layers(net), forward(net, images, precision)
     net.zero_grad()
     nn.functional.cross_entropy(out.logits.mean(0), torch.arange(images.shape[-4]) % 10).backward()
     return out.logits.detach(), sent, {k: p.grad for k, p in net.named_parameters()}
@@ -310,11 +310,12 @@ def test_the_line_is_batch_normalisation_bit_for_bit(training):
         norm = nn.BatchNorm2d(C).train(training)
         for t in (*norm.parameters(), norm.running_mean, norm.running_var):
             t.data.copy_(.5 + torch.rand(C, generator=chance))
-        drive = Drive(Folded(nn.Conv2d(C, C, 1, bias=False), deepcopy(norm)))
+        drive = ConvNorm(Folded(nn.Conv2d(C, C, 1, bias=False), deepcopy(norm)))
         z = (3*torch.randn(B, C, size, size, generator=chance) + 1).contiguous(
             memory_format=torch.channels_last)
         with torch.no_grad():
-            y, (scale, shift) = norm(z), line(*drive.weights()[-2:], *drive.statistics(z))
+            y, (scale, shift) = (norm(z),
+                                 batchnorm_scale_shift(*drive.weights()[-2:], *drive.statistics(z)))
         # the product is exact: one rounding
         once = z.double()*scale.double().view(1, -1, 1, 1) + shift.double().view(1, -1, 1, 1)
         assert (torch.equal(once.float(), y) and

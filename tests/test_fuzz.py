@@ -15,23 +15,24 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from conftest import NAME, fuzz
-from snn_repro import files
-from snn_repro.checkpoint import FOLDER, Progress, Sums, _digest, capture
-from snn_repro.cli import main
-from snn_repro.exhibits import asked
-from snn_repro.experiments import Experiment, find_tier
-from snn_repro.files import ERROR, LOCK, SEAL, held, locked
-from snn_repro.metrics import condense, outcomes, summary
-from snn_repro.processes import Team
-from snn_repro.report import effort
-from snn_repro.runs import SCHEMA, Runs, pack, save_run
-from snn_repro.slurm import queued
-from snn_repro.spec import UserError, edits
-from snn_repro.surroundings import PLACE, cache_folder, commit_of, count, place
-from snn_repro.tables import MEASURES
-from snn_repro.environment import threads
-from snn_repro.watch import compare, status
-from snn_repro.work import PLAN, Queue
+from snn_repro.analysis.exhibits import asked
+from snn_repro.analysis.report import effort
+from snn_repro.analysis.tables import MEASURES
+from snn_repro.cli.main import main
+from snn_repro.cli.status import compare, status
+from snn_repro.core import files
+from snn_repro.core.distributed import Distributed
+from snn_repro.core.files import ERROR, LOCK, SEAL, held, locked
+from snn_repro.core.spec import UserError, edits
+from snn_repro.core.system import PLACE, cache_folder, commit_of, count, place
+from snn_repro.experiments.experiment import Experiment
+from snn_repro.experiments.tiers import find_tier
+from snn_repro.metrics.classification import condense, outcomes, summary
+from snn_repro.records.queue import PLAN, Queue
+from snn_repro.records.runs import SCHEMA, Runs, pack, save_run
+from snn_repro.training.checkpoint import FOLDER, Progress, Sums, _digest, capture
+from snn_repro.training.environment import threads
+from snn_repro.training.slurm import queued
 
 pytestmark = pytest.mark.release
 E = asked(NAME, find_tier('mini'))[1]
@@ -500,7 +501,7 @@ def test_a_checkpoint_is_gone_on_from_or_passed_over(home, files):
     net, opt = learner()
     fresh = {k: v.clone() for k, v in net.state_dict().items()}
     def go_on():
-        at = Progress(folder, net, opt, 0., Team())
+        at = Progress(folder, net, opt, 0., Distributed())
         if 'going on from the one before' in err.getvalue() and at.epoch == 0 and not opt.state:
             assert all(torch.equal(v, fresh[k]) for k, v in net.state_dict().items())
         step(net, opt)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import spikingjelly.datasets.utils   # here, since it takes seconds: they are not the readers'
+import spikingjelly.datasets.utils   # noqa: F401 (it takes seconds, which are not the readers')
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,13 +14,13 @@ from PIL import Image
 from scipy.io import savemat
 from test_fuzz import SPECIAL, broken, fuzz, hang, npz_file, often, zipped
 
-from snn_repro.event_files import check_events, frames, read_aedat, read_bin
-from snn_repro.folders import Files, Folder
-from snn_repro.images import Npz
-from snn_repro.lists import read_cars, read_cub, read_dogs
-from snn_repro.looking import look_once
-from snn_repro.recordings import NMNIST
-from snn_repro.spec import UserError
+from snn_repro.core.spec import UserError
+from snn_repro.data.event_files import check_events, frames, read_aedat, read_bin
+from snn_repro.data.event_sets import NMNIST
+from snn_repro.data.file_lists import read_cars, read_cub, read_dogs
+from snn_repro.data.image_folders import Files, Folder
+from snn_repro.data.images import Npz
+from snn_repro.training.data_check import look_once
 
 pytestmark = [pytest.mark.release, pytest.mark.filterwarnings('ignore')]
 

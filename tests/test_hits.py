@@ -9,20 +9,23 @@ import torch
 from PIL import Image
 
 from conftest import NAME, TINY, power_cut
-from snn_repro import estimate, training
-from snn_repro.data import Digits, Validation
-from snn_repro.experiments import Experiment, find_tier
-from snn_repro.exhibits import asked
-from snn_repro.few_cars import FewCars
-from snn_repro.folders import ImageNet1k
-from snn_repro.image_events import EventImages
-from snn_repro.images import CIFAR10, CIFAR100
-from snn_repro.launch import launch
-from snn_repro.recordings import DVSCIFAR10, NMNIST
-from snn_repro.spec import UserError
-from snn_repro.environment import Runtime
-from snn_repro.training import fit
-from snn_repro.unseen import Unseen, extent
+from snn_repro.analysis.exhibits import asked
+from snn_repro.cli import plan as estimate
+from snn_repro.core.spec import UserError
+from snn_repro.data.digits import Digits
+from snn_repro.data.event_images import EventImages
+from snn_repro.data.event_sets import DVSCIFAR10, NMNIST
+from snn_repro.data.few_cars import FewCars
+from snn_repro.data.image_folders import ImageNet1k
+from snn_repro.data.images import CIFAR10, CIFAR100
+from snn_repro.data.placeholder import Unseen, extent
+from snn_repro.data.source import Validation
+from snn_repro.experiments.experiment import Experiment
+from snn_repro.experiments.tiers import find_tier
+from snn_repro.training import fit as training
+from snn_repro.training.environment import Runtime
+from snn_repro.training.fit import fit
+from snn_repro.training.launch import launch
 
 RUN = 'tks-table3-cifar10-resnet19-baseline'
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from conftest import NAME
-from snn_repro.catalogue import contents, key_of
-from snn_repro.exhibits import asked, find, plan
-from snn_repro.experiments import TIERS, Experiment, find_tier
-from snn_repro.files import SEAL
-from snn_repro.objectives import CE
-from snn_repro.runs import Runs
-from snn_repro.spec import UserError, edits, source_of
+from snn_repro.analysis.catalogue import contents, key_of, plan
+from snn_repro.analysis.exhibits import asked, find
+from snn_repro.core.files import SEAL
+from snn_repro.core.spec import UserError, edits, source_of
+from snn_repro.experiments.experiment import Experiment
+from snn_repro.experiments.tiers import TIERS, find_tier
+from snn_repro.losses.objectives import CE
+from snn_repro.records.runs import Runs
 
 root = Path(__file__).parents[1]
 E = asked(NAME, find_tier('mini'))[1]
@@ -43,6 +44,11 @@ def test_the_ids_of_all_planned_runs_stay():
     assert 'source' not in json.dumps(E.to_dict())
 
 
+def test_the_ids_of_version_0_1_stay():
+    before = (root/'tests/ids.txt').read_text().split()
+    assert len(before) == 708 and set(before) <= contents()['runs'].keys()
+
+
 # A class in a file
 
 def test_a_class_of_ones_own_has_its_source_beside_its_type():
@@ -68,7 +74,7 @@ MINE = '''
 from dataclasses import dataclass
 import numpy
 import near, parts.deep
-from snn_repro.objectives import CE
+from snn_repro.losses.objectives import CE
 @dataclass(frozen=True, kw_only=True)
 class Mine(CE):
     def __call__(self, *a, **k):
@@ -128,8 +134,8 @@ def notebook(monkeypatch):
         shell.run_cell(text, store_history=True).raise_error()
         return shell.user_ns
     cell('from dataclasses import dataclass\nimport torch\n'
-         'from snn_repro.objectives import CE, Objective\n'
-         'from snn_repro.spec import check, source_of')
+         'from snn_repro.losses.objectives import CE, Objective\n'
+         'from snn_repro.core.spec import check, source_of')
     return cell
 
 
@@ -172,7 +178,7 @@ def test_it_travels_with_the_class_to_another_process(notebook):
 
 def test_what_has_no_source_is_refused_in_one_line():
     said = {}
-    exec('from dataclasses import dataclass\nfrom snn_repro.objectives import CE\n'
+    exec('from dataclasses import dataclass\nfrom snn_repro.losses.objectives import CE\n'
          '@dataclass(frozen=True, kw_only=True)\n'
          'class Nowhere(CE):\n    def __call__(self, *a): return {}\n', said)
     said['Nowhere'].__module__ = '__main__'
@@ -196,7 +202,7 @@ def exported(chapter: str) -> list[str]:
 
 
 def test_a_chapter_that_shows_the_librarys_class_has_its_ids(notebook):
-    for text in exported('13_tks'): found = notebook(text)
+    for text in exported('2_losses/05_tks'): found = notebook(text)
     assert found['TKS'].__module__ == '__main__' and source_of(found['TKS']) == ''
     term = found['TKS'](temperature=E.objective[0].temperature, peak=E.objective[0].peak)
     assert replace(E, objective=(term,)).id == E.id
@@ -205,7 +211,7 @@ def test_a_chapter_that_shows_the_librarys_class_has_its_ids(notebook):
 @pytest.mark.parametrize('old, new', [
     ('"""Temporal', '"""Another'), ('def teacher_of', 'def teacher_of_old')])
 def test_a_class_that_bears_a_library_name_with_other_source_is_refused(notebook, old, new):
-    cells = exported('13_tks')
+    cells = exported('2_losses/05_tks')
     assert any(old in text for text in cells)
     for text in cells: found = notebook(text.replace(old, new))
     if 'old' in new: notebook('def teacher_of(*a, **k): return None')

@@ -9,14 +9,15 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 from torchvision import datasets, transforms
 
-from snn_repro import folders, lists
-from snn_repro.data import check_split, manifest
-from snn_repro.folders import CUB200, Files, Folder, ImageNet1k, StanfordCars, StanfordDogs, decode
-from snn_repro.lists import read_cars, read_cub, read_dogs, read_tree
-from snn_repro.images import (CIFAR10, CIFAR100, Images, Npz, by_class, canonical, cifar_images,
-                              part, pixel_stats)
-from snn_repro.draws import stream
-from snn_repro.spec import Spec, UserError
+from snn_repro.core.rng import named_generator
+from snn_repro.core.spec import Spec, UserError
+from snn_repro.data import file_lists, image_folders
+from snn_repro.data.file_lists import read_cars, read_cub, read_dogs, read_tree
+from snn_repro.data.image_folders import (CUB200, Files, Folder, ImageNet1k, StanfordCars,
+                                          StanfordDogs, decode)
+from snn_repro.data.images import (CIFAR10, CIFAR100, Images, Npz, cifar_images, content_order,
+                                   part, pixel_stats, stratified_indices)
+from snn_repro.data.source import check_split, manifest
 
 
 def said(f, *args, **kw):
@@ -124,15 +125,16 @@ def test_too_many_are_refused(tmp_path):
     for bad in (dict(train_per_class=0), dict(valid_per_class=-1), dict(test_per_class=0)):
         said(CIFAR10, **bad)
     said(Folder, size=4)
-    a, b, c = by_class(np.arange(30) % 3, (2, 3, None), 3, stream(0, 'x'))
+    a, b, c = stratified_indices(np.arange(30) % 3, (2, 3, None), 3, named_generator(0, 'x'))
     assert sorted([*a, *b, *c]) == list(range(30))
 
 
 @pytest.mark.parametrize('absent', [0, 1, 2])
 def test_an_absent_class_is_refused_wherever_it_is(tmp_path, absent):
     y = np.array([k for k in range(3) if k != absent] * 4)
-    assert f'class {absent} has 0' in said(by_class, y, (2, None), 3, stream(0, 'x'))
-    assert len(by_class(y, (0, None), 3, stream(0, 'x'))[1]) == 8
+    assert f'class {absent} has 0' in said(
+        stratified_indices, y, (2, None), 3, named_generator(0, 'x'))
+    assert len(stratified_indices(y, (0, None), 3, named_generator(0, 'x'))[1]) == 8
     npz(tmp_path/'images.npz', x_test=noise(8, 8, 8, 3), y_test=y)
     assert (len(Npz().load(tmp_path, 0, 4).test) == 8 and
             f'class {absent} has 0' in said(Npz(test_per_class=2).load, tmp_path, 0, 4))
@@ -191,7 +193,7 @@ def toy_cifar(cls, monkeypatch):
     a = dict(x_train=noise(5 * k, 32, 32, 3), y_train=np.arange(5 * k) % k,
              x_test=noise(2 * k, 32, 32, 3, seed=1), y_test=np.arange(2 * k) % k,
              classes=np.array([f'c{i:02}' for i in range(k)]))
-    digests = tuple(canonical(a[f'x_{p}'].transpose(0, 3, 1, 2), a[f'y_{p}'])[1]
+    digests = tuple(content_order(a[f'x_{p}'].transpose(0, 3, 1, 2), a[f'y_{p}'])[1]
                     for p in ('train', 'test'))
     monkeypatch.setattr(cls, 'digests', digests)
     return a
@@ -396,17 +398,17 @@ def test_a_name_that_is_no_line_of_text_is_refused(pictures, name):
 
 
 def test_one_pool_of_threads_decodes_for_all(pictures, monkeypatch):
-    made, pool = [], folders.ThreadPoolExecutor
-    monkeypatch.setattr(folders, 'ThreadPoolExecutor',
+    made, pool = [], image_folders.ThreadPoolExecutor
+    monkeypatch.setattr(image_folders, 'ThreadPoolExecutor',
                         lambda *a, **k: made.append(1) or pool(*a, **k))
-    folders.decoders.cache_clear()
+    image_folders.decoders.cache_clear()
     split = Folder(size=16, valid_per_class=1).load(pictures, 0, 4)
     assert not made
     for s in (split.train, split.valid, split.test):
         x, _ = s.batch(torch.arange(len(s)))
         assert all(np.array_equal(a, s.image(i)) for i, a in enumerate(x))
     assert made == [1]
-    folders.decoders.cache_clear()
+    image_folders.decoders.cache_clear()
 
 
 def test_an_error_leaves_the_pool_usable(pictures):
@@ -447,8 +449,8 @@ def test_the_remedy_for_a_partial_copy_leads_somewhere(tmp_path, cls, fetched):
 
 
 def test_the_order_is_not_the_disks(pictures, monkeypatch):
-    walk, want = lists.os.walk, read_tree(pictures/'images')
-    monkeypatch.setattr(lists.os, 'walk',
+    walk, want = file_lists.os.walk, read_tree(pictures/'images')
+    monkeypatch.setattr(file_lists.os, 'walk',
                         lambda *a, **k: [(d, s, n[::-1]) for d, s, n in [*walk(*a, **k)][::-1]])
     assert read_tree(pictures/'images') == want
 

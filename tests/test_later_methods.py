@@ -8,13 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from snn_repro.agreement import ETC, TWKD_ANN, TWKD_SELF, Agreement
-from snn_repro.experiments import DATASETS, METHODS, tks_experiment
-from snn_repro.layers import Output
-from snn_repro.objectives import CE, KD, LTS, TET, Teacher, total
-from snn_repro.pairs import S2W, TPD, W2S, Pair, pick_pairs, running_mean
-from snn_repro.spec import Spec, UserError, diff, variant
-from snn_repro.tks import TKS, others, pick_steps, teacher_of
+from snn_repro.core.spec import Spec, UserError, diff, variant
+from snn_repro.experiments.papers import DATASETS, METHODS, tks_experiment
+from snn_repro.losses.agreement import ETC, TWKD_ANN, TWKD_SELF, Agreement
+from snn_repro.losses.objectives import CE, KD, LTS, TET, Teacher, total
+from snn_repro.losses.pairs import S2W, TPD, W2S, Pair, pick_pairs, running_mean
+from snn_repro.losses.tks import TKS, others, pick_steps, teacher_of
+from snn_repro.nn.layers import Output
 from test_objectives import batch, draw, gradient, loss_of, slope, soft
 
 T, B, K = 3, 4, 3

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import fuzz
-from snn_repro.metrics import (accuracy, aurc, class_accuracy, early_exit, e_aurc, ece, outcomes,
-                               prefix_accuracy, risk_coverage, separation, step_accuracy, summary,
-                               top_k)
-from snn_repro.spec import UserError
+from snn_repro.core.spec import UserError
+from snn_repro.metrics.classification import (accuracy, aurc, class_accuracy, e_aurc, early_exit,
+                                              ece, outcomes, prefix_accuracy, risk_coverage,
+                                              separation, step_accuracy, summary, top_k)
 
 
 def graded(confidence, error):
@@ -112,7 +112,8 @@ def test_outcomes_refuse(logits, labels):
 
 
 def test_no_torch():
-    code = ('import sys, snn_repro.metrics, snn_repro.stats, snn_repro.tables, snn_repro.figures; '
+    code = ('import sys, snn_repro.metrics.classification, snn_repro.analysis.stats, '
+            'snn_repro.analysis.tables, snn_repro.analysis.figures; '
             'sys.exit("torch" in sys.modules)')
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 

@@ -1,4 +1,4 @@
-"What is too dull for chapters 01 and 06: many shapes, keys, copies, precision, errors."
+"What is too dull for chapters 1.2 and 1.4: many shapes, keys, copies, precision, errors."
 import copy
 from dataclasses import replace
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from snn_repro.layers import Arch, Folded, Output, SpikingNet, TDBN, TEBN
+from snn_repro.core.spec import UserError
 from snn_repro.models.small import SmallResNet, SmallSEW, SmallVGG
-from snn_repro.neurons import ENOF_LIF, TET_LIF, TKS_LIF, ReLU
-from snn_repro.spec import UserError
+from snn_repro.nn.layers import TDBN, TEBN, Arch, Folded, Output, SpikingNet
+from snn_repro.nn.neurons import ENOF_LIF, TET_LIF, TKS_LIF, ReLU
 
 ARCHS = [SmallVGG(), SmallVGG(channels=(5,)), SmallVGG(channels=(8, 16, 16, 32)), SmallResNet(),
          SmallResNet(depth=2), SmallSEW(), SmallSEW(depth=2, channels=(4, 6))]

@@ -1,4 +1,4 @@
-"""Chapter 04's nets against torchvision's, SpikingJelly's layers and a second reading of the plan;
+"""Chapter 3.3's nets against torchvision's, SpikingJelly's layers and a second reading of the plan;
 shapes, twins, norms, errors."""
 from dataclasses import replace
 from math import sqrt
@@ -10,12 +10,13 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torchvision.models import resnet34
 
-from nets import build, compare, constants, ids, same_chance, share
-from snn_repro.layers import NORMS, Arch, TDBN, TEBN
+from nets import build, compare, constants, ids, same_chance, share   # noqa: F401
+from snn_repro.core.spec import UserError
+from snn_repro.models.blocks import block_plan
 from snn_repro.models.resnet20 import (EnofResNet20, EnofResNet20ThreeStage, EnofResNet34,
-                                       ThinResNet20, outline, plan)
-from snn_repro.neurons import ATan, ENOF_LIF, LIF, LIFNode, ReLU, TKS_LIF, lif
-from snn_repro.spec import UserError
+                                       ThinResNet20, outline)
+from snn_repro.nn.layers import NORMS, TDBN, TEBN, Arch
+from snn_repro.nn.neurons import ENOF_LIF, LIF, TKS_LIF, ATan, LIFNode, ReLU, lif
 
 THIN = [ThinResNet20(neuron=ENOF_LIF), EnofResNet20ThreeStage(channels=(4, 8, 16)),
         EnofResNet34(channels=(4, 8, 12, 16), depths=(2, 1, 2, 1))]
@@ -277,8 +278,8 @@ def test_outline_counts_every_parameter(arch):
 
 
 def test_plan():
-    assert plan(3, (8,), (1,)) == [(3, 8, 1)]
-    assert plan(8, (8, 16), (2, 2), 4) == [(8, 8, 1), (32, 8, 1), (32, 16, 2), (64, 16, 1)]
+    assert block_plan(3, (8,), (1,)) == [(3, 8, 1)]
+    assert block_plan(8, (8, 16), (2, 2), 4) == [(8, 8, 1), (32, 8, 1), (32, 16, 2), (64, 16, 1)]
 
 
 @pytest.mark.parametrize('make, says', [

@@ -1,4 +1,4 @@
-"""Chapter 05's nets against SpikingJelly's, output for output; weights there and back; shapes,
+"""Chapter 3.4's nets against SpikingJelly's, output for output; weights there and back; shapes,
 twins, norms, errors."""
 import functools
 import pickle
@@ -11,15 +11,14 @@ from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.model import sew_resnet
 from torch import nn
 
-from nets import build, compare, constants, ids, same_chance, share
-from snn_repro.layers import NORMS, Arch, TDBN, TEBN
+from nets import build, compare, constants, ids, same_chance, share   # noqa: F401
+from snn_repro.core.spec import UserError
+from snn_repro.models.blocks import normed
 from snn_repro.models.sew import (SEWBlock, SEWResNet18, SEWResNet19, SEWResNet34, SEWResNet50,
-                                  ThinSEWResNet18, ThinSEWResNet19,
-                                  from_spikingjelly, load_spikingjelly, sew_block,
-                                  spikingjelly_names, to_spikingjelly)
-from snn_repro.models.vgg import normed
-from snn_repro.neurons import ATan, LIF, ReLU, Sigmoid
-from snn_repro.spec import UserError
+                                  ThinSEWResNet18, ThinSEWResNet19, from_spikingjelly,
+                                  load_spikingjelly, sew_block, spikingjelly_names, to_spikingjelly)
+from snn_repro.nn.layers import NORMS, TDBN, TEBN, Arch
+from snn_repro.nn.neurons import LIF, ATan, ReLU, Sigmoid
 
 SAME = LIF(surrogate=ATan())
 FULL = {SEWResNet18: sew_resnet.sew_resnet18, SEWResNet34: sew_resnet.sew_resnet34,

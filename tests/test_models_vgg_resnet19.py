@@ -1,4 +1,4 @@
-"""Chapters 02 and 03 against the same nets built plainly from torch.nn and SpikingJelly's layers;
+"""Chapters 3.1 and 3.2 against the same nets built plainly from torch.nn and SpikingJelly's layers;
 keys, places, errors, gradients."""
 import copy
 from dataclasses import replace
@@ -9,11 +9,12 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
 
-from snn_repro.layers import Arch, TDBN, TEBN
-from snn_repro.models.resnet19 import EnofResNet19, PostBlock, ResNet19, ThinResNet19
+from snn_repro.core.spec import UserError
+from snn_repro.models.blocks import PostBlock
+from snn_repro.models.resnet19 import EnofResNet19, ResNet19, ThinResNet19
 from snn_repro.models.vgg import VGGSNN, ThinVGG
-from snn_repro.neurons import ENOF_LIF, LIF, LIFNode, ReLU, TET_LIF, TKS_LIF, Triangle
-from snn_repro.spec import UserError
+from snn_repro.nn.layers import TDBN, TEBN, Arch
+from snn_repro.nn.neurons import ENOF_LIF, LIF, TET_LIF, TKS_LIF, LIFNode, ReLU, Triangle
 
 T = 4
 VGG = VGGSNN(channels=(3, 4, 5, 6, 7, 8, 9, 10))

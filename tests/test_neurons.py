@@ -2,11 +2,10 @@ import copy, pickle
 from dataclasses import replace
 import pytest, torch
 from spikingjelly.activation_based import base, functional, monitor, neuron, surrogate
-from snn_repro.kernels import fused_lif
-from snn_repro.neurons import (ATan, ENOF_LIF, LIF, LIFNode, Rectangle, ReLU, Sigmoid, Surrogate,
-                               TET_LIF, TKS_LIF, Tanh, Triangle,
-                               lif, lif_trace, spike)
-from snn_repro.spec import Spec, UserError
+from snn_repro.core.spec import Spec, UserError
+from snn_repro.nn.kernels import fused_lif
+from snn_repro.nn.neurons import (ENOF_LIF, LIF, TET_LIF, TKS_LIF, ATan, LIFNode, ReLU, Rectangle,
+                                  Sigmoid, Surrogate, Tanh, Triangle, lif, lif_trace, spike)
 
 PAPERS = [TKS_LIF, ENOF_LIF, TET_LIF]
 SURROGATES = [Triangle(), Triangle(alpha=1.), Rectangle(), Rectangle(alpha=2.), Tanh(), ATan(),

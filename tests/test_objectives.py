@@ -1,6 +1,6 @@
 """Every loss term against a plain reference written from its formula: NumPy loops in float64,
 gradients by central differences."""
-import itertools, re
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 from conftest import fuzz
-from snn_repro.agreement import ETC, TWKD_ANN, TWKD_SELF, Agreement
-from snn_repro.exhibits import asked
-from snn_repro.experiments import Experiment, find_tier
-from snn_repro.laf import LAF, read
-from snn_repro.layers import Output
-from snn_repro.answers import check_labels, given
-from snn_repro.objectives import (
-    CE, KD, LTS, TET, Objective, Teacher, check_objectives, mean_logits, soft_kl, total)
-from snn_repro.pairs import Pair, pick_pairs, running_mean
-from snn_repro.spec import Spec, UserError, variant
-from snn_repro.tks import TKS, fitting_loss, pick_steps, teacher_of
+from snn_repro.analysis.exhibits import asked
+from snn_repro.core.spec import Spec, UserError, variant
+from snn_repro.experiments.experiment import Experiment
+from snn_repro.experiments.tiers import find_tier
+from snn_repro.losses.agreement import ETC, TWKD_ANN, TWKD_SELF, Agreement
+from snn_repro.losses.inputs import check_labels
+from snn_repro.losses.laf import LAF, read
+from snn_repro.losses.objectives import (CE, KD, LTS, TET, Objective, Teacher, check_objectives,
+                                         mean_logits, soft_kl, total)
+from snn_repro.losses.pairs import Pair, pick_pairs, running_mean
+from snn_repro.losses.tks import TKS, fitting_loss, pick_steps, teacher_of
+from snn_repro.nn.layers import Output
 
 T, B, K, D = 3, 4, 3, 7
 

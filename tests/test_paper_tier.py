@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from snn_repro.exhibits import EXHIBITS, find_experiment, names
-from snn_repro.experiments import tier_of
-from snn_repro.folders import Folder
+from snn_repro.analysis.exhibits import EXHIBITS, find_experiment, names
+from snn_repro.data.event_sets import NMNIST
+from snn_repro.data.image_folders import Folder
+from snn_repro.experiments.scaling import tier_of
+from snn_repro.losses.tks import TKS
 from snn_repro.models.vgg import ThinVGG
-from snn_repro.recordings import NMNIST
-from snn_repro.tks import TKS
-from snn_repro.environment import Runtime, trial
-from snn_repro.training import fit
+from snn_repro.training.environment import Runtime, try_steps
+from snn_repro.training.fit import fit
 
 ROWS = {n: e for x in EXHIBITS for n, e in names(x).items() if not tier_of(e)}
 ALL = list(dict.fromkeys(e for row in ROWS.values() for e in (row, row.teacher) if e))
@@ -88,7 +88,7 @@ def test_first_steps_at_full_size(name, made):
                 recipe=replace(row.recipe, batch=2, warmup=0))
     e = replace(e, objective=tuple(replace(o, ramp='constant') if isinstance(o, TKS) else o
                                    for o in e.objective))
-    tried = trial(e, 2, Runtime(made, threads=torch.get_num_threads())).drop(columns='seconds')
+    tried = try_steps(e, 2, Runtime(made, threads=torch.get_num_threads())).drop(columns='seconds')
     assert len(tried) == 2 and set(tried) == {p for o in e.objective for p in o.parts} - {'mse'}
     assert (tried > 0).all(axis=None) and (tried.iloc[0] != tried.iloc[1]).all()
 

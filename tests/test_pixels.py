@@ -1,4 +1,4 @@
-"Chapter 27's operations against Pillow and timm, on awkward sizes and contents."
+"Chapter 4.15's operations against Pillow and timm, on awkward sizes and contents."
 import platform
 
 import numpy as np
@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from timm.data import auto_augment as timm_aa
 
-from snn_repro import pixels as px
+from snn_repro.data import pixels as px
 
 SIZES = [(1, 1), (2, 5), (3, 3), (17, 33), (32, 32), (48, 40)]
 MODES = {'nearest': Image.Resampling.NEAREST, 'bilinear': Image.Resampling.BILINEAR,

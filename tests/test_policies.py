@@ -1,4 +1,4 @@
-"""Chapter 28's policies against timm, torchvision and plain Pillow, which are given the very
+"""Chapter 4.16's policies against timm, torchvision and plain Pillow, which are given the very
 numbers that ours were drawn from."""
 import random, types
 
@@ -11,13 +11,13 @@ from scipy.stats import chi2_contingency, chisquare, ks_2samp, kstest
 from timm.data import (auto_augment as timm_aa, create_transform, random_erasing as timm_re,
                        transforms as timm_tf)
 
-from snn_repro import policies
-from snn_repro.augment import CropFlip
-from snn_repro.data import Source
-from snn_repro.draws import uniforms
-from snn_repro.policies import (AutoAugmentCutout, CropFlipRotate, FlipRoll, RandomResizedCropFlip,
-                                Strong, gaussian, more)
-from snn_repro.spec import Spec, UserError
+from snn_repro.core.rng import uniforms
+from snn_repro.core.spec import Spec, UserError
+from snn_repro.data import policies
+from snn_repro.data.augment import CropFlip
+from snn_repro.data.policies import (AutoAugmentCutout, CropFlipRotate, FlipRoll,
+                                     RandomResizedCropFlip, Strong, gaussian, more)
+from snn_repro.data.source import Source
 
 ALL = (Strong(), AutoAugmentCutout(), RandomResizedCropFlip(), RandomResizedCropFlip(jitter=.4),
        CropFlipRotate(), FlipRoll())

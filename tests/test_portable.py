@@ -82,7 +82,7 @@ def test_what_every_processor_does_alike_stays(seen, setting):
 def test_seeds_differ_and_a_flat_place_has_no_one_lowest_point(seen):
     assert len({json.dumps(seen[s]['twice']) for s in seen}) == 3
     plateaus = {seen[s]['plateau'] for s in JITTERS}
-    assert plateaus != {1200}, 'what chapter 10 once asserted in float32'
+    assert plateaus != {1200}, 'what chapter 2.2 once asserted in float32'
 
 
 def test_nothing_is_imported_early():

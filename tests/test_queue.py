@@ -6,15 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from snn_repro import files, training, work as queue
-from snn_repro.experiments import MINI_RECIPE, enof_experiment, mini, tks_experiment, CIFAR10
-from snn_repro.files import ERROR, LOCK, SEAL, Held, locked, write_json
-from snn_repro.launch import Failure, _places, launch, prepare
-from snn_repro.processes import spawn
-from snn_repro.spec import UserError
-from snn_repro.environment import Runtime
-from snn_repro.training import fit
-from snn_repro.work import PLAN, Queue, work, write_plan
+from snn_repro.core import files
+from snn_repro.core.distributed import spawn
+from snn_repro.core.files import ERROR, LOCK, SEAL, Held, locked, write_json
+from snn_repro.core.spec import UserError
+from snn_repro.data.images import CIFAR10
+from snn_repro.experiments.papers import enof_experiment, tks_experiment
+from snn_repro.experiments.scaling import MINI_RECIPE, mini
+from snn_repro.records.queue import PLAN, Queue, read_plan, write_plan
+from snn_repro.training import fit as training, worker
+from snn_repro.training.environment import Runtime
+from snn_repro.training.fit import fit
+from snn_repro.training.launch import Failure, _places, launch, prepare
+from snn_repro.training.worker import work
 
 
 def tiny(seed=0, epochs=1, **recipe):
@@ -45,7 +49,7 @@ def trained(monkeypatch):
         ids.append(e.id)
         seal(out, e.id)
     monkeypatch.setattr(training, 'fit', fake)
-    monkeypatch.setattr(queue, 'POLL', .05)
+    monkeypatch.setattr(worker, 'POLL', .05)
     return ids
 
 
@@ -104,7 +108,7 @@ def test_a_student_waits_for_a_teacher_that_another_process_trains(trained, tmp_
 def test_prepare_adds_the_teachers(tmp_path):
     e = student()
     assert ([r.id for r in prepare([e], tmp_path)[1]] == [e.teacher.id, e.id] ==
-            [r.id for r in queue.read_plan(tmp_path/PLAN)])
+            [r.id for r in read_plan(tmp_path/PLAN)])
 
 
 def test_a_run_that_another_process_took_first_is_passed_over(trained, tmp_path):

@@ -10,13 +10,14 @@ import torch
 from spikingjelly.datasets import cifar10_dvs, n_caltech101, n_mnist
 from spikingjelly.datasets.utils import integrate_events_by_fixed_frames_number, load_ATIS_bin
 
-from snn_repro import recordings
-from snn_repro.data import check_split, manifest
-from snn_repro.event_files import (check_events, cut, frames, list_recordings, natural, read_aedat,
-                                   read_bin, resized)
-from snn_repro.files import SEAL
-from snn_repro.recordings import Clips, DVSCIFAR10, NCaltech101, NMNIST
-from snn_repro.spec import Spec, UserError, edits
+from snn_repro.core.files import SEAL
+from snn_repro.core.spec import Spec, UserError, edits
+from snn_repro.data import recordings
+from snn_repro.data.event_files import (check_events, cut, frames, list_recordings, natural,
+                                        read_aedat, read_bin, resized)
+from snn_repro.data.event_sets import DVSCIFAR10, NMNIST, NCaltech101
+from snn_repro.data.recordings import Clips
+from snn_repro.data.source import check_split, manifest
 
 KINDS = (NMNIST, DVSCIFAR10, NCaltech101)
 PUBLISHED = {k: (k.numbers, k.per_class) for k in KINDS}
@@ -673,7 +674,7 @@ def test_preparing_again_starts_where_it_was(tmp_path, monkeypatch):
 
 def test_a_killed_process_leaves_nothing_that_is_believed(tmp_path):
     small(NMNIST, tmp_path, 20)
-    code = ('import os, signal, sys; from snn_repro import recordings as r\n'
+    code = ('import os, signal, sys; from snn_repro.data import recordings as r\n'
             'write = r.write\n'
             'def dying(path, content):\n'
             '    if path.name == "00002.npy":\n'

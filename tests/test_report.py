@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pytest
 
 from conftest import NAME
-from snn_repro import exhibits, report
-from snn_repro.catalogue import fill, find, find_tier, plan
-from snn_repro.claims import CLAIMS, verdicts
-from snn_repro.experiments import TIERS
-from snn_repro.runs import Runs, pack
-from snn_repro.stats import BORDERLINE
-from snn_repro.tables import LEGEND, MARK, Measure, Row, leaders, marked, table, to_text
+from snn_repro.analysis import exhibits, page as pages, report
+from snn_repro.analysis.catalogue import fill, find, plan
+from snn_repro.analysis.claims import CLAIMS, verdicts
+from snn_repro.analysis.stats import BORDERLINE
+from snn_repro.analysis.tables import LEGEND, MARK, Measure, Row, leaders, marked, table, to_text
+from snn_repro.experiments.tiers import TIERS, find_tier
+from snn_repro.records.runs import Runs, pack
 from test_startup import TORCH, imported
 
 committed, MINI = Path(__file__).parents[1]/'results/mini', find_tier('mini')
@@ -50,7 +50,7 @@ def drawn(id: str, folder): return (x := find([id])[0]).draw(fill(x, MINI, Runs(
 def test_tables_of_two_folders_stand_side_by_side(both, few):
     said, page = both
     alone = {str(f): drawn('tks-table4', f) for f in (committed, few)}
-    joined = report.side_by_side(alone)
+    joined = pages.side_by_side(alone)
     assert (to_text(joined, 120) in said and
             [unescape(h) for h in re.findall('<th colspan="[0-9]+" halign="left">(.*?)</th>',
                                              part(page, 'tks-table4'))] == [*alone, 'runs'])
@@ -65,9 +65,9 @@ def test_tables_of_two_folders_stand_side_by_side(both, few):
 def test_a_row_that_one_folder_lacks_has_the_run_of_the_other():
     frame = lambda run: table([(Row({'method': 'A'}, {}), made_up('a', [1.]) if run else [])],
                               {'m': MEASURE})
-    assert report.side_by_side({'one': frame(False),
+    assert pages.side_by_side({'one': frame(False),
                                 'two': frame(True)})['runs', 'run'].tolist() == ['a']
-    assert report.side_by_side({'one': (alone := frame(True))}) is alone
+    assert pages.side_by_side({'one': (alone := frame(True))}) is alone
 
 
 def test_figures_follow_each_other_under_the_names_of_their_folders(both, few):
@@ -238,9 +238,9 @@ def test_the_mark_is_explained_wherever_it_stands():
     plain = table(filled(a=UNSTEADY, b=LOW), {'m': MEASURE})
     assert df['points, ours'].tolist()[0].endswith(MARK) and marked(df) and not marked(plain)
     assert to_text(df, 120).splitlines()[-1] == LEGEND and LEGEND not in to_text(plain, 120)
-    assert (f'<td><b>{df["points, ours"].iloc[0]}</b></td>' in (page := report.html_table(df)) and
-            LEGEND in page and 'best' in df.to_html())
-    assert '<b>' not in report.html_table(plain) and LEGEND not in report.html_table(plain)
+    assert (f'<td><b>{df["points, ours"].iloc[0]}</b></td>' in (html := pages.html_table(df)) and
+            LEGEND in html and 'best' in df.to_html())
+    assert '<b>' not in pages.html_table(plain) and LEGEND not in pages.html_table(plain)
 
 
 # Folders

@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from conftest import NAME, power_cut
-from snn_repro import checkpoint, files, training
-from snn_repro.checkpoint import FOLDER, PLACES, load_checkpoint, save_checkpoint
-from snn_repro.exhibits import asked
-from snn_repro.experiments import MINI_RECIPE, find_tier
-from snn_repro.files import LOCK, SEAL, locked
-from snn_repro.spec import UserError
-from snn_repro.environment import Runtime
-from snn_repro.training import fit
+from snn_repro.analysis.exhibits import asked
+from snn_repro.core import files
+from snn_repro.core.files import LOCK, SEAL, locked
+from snn_repro.core.spec import UserError
+from snn_repro.experiments.scaling import MINI_RECIPE
+from snn_repro.experiments.tiers import find_tier
+from snn_repro.training import checkpoint
+from snn_repro.training.checkpoint import FOLDER, PLACES, load_checkpoint, save_checkpoint
+from snn_repro.training.environment import Runtime
+from snn_repro.training.fit import fit
 
 SETTING = ['--set', 'recipe.epochs=8', '--set', 'recipe.test_every=3', '--set',
            'augment={"type": "CropFlip", "pad": 1}']
@@ -303,7 +305,7 @@ def test_a_process_that_lost_its_lock_while_it_slept_writes_nothing_more(tmp_pat
 def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch):
     e = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=6))
     with power_cut(after=8): fit(e, tmp_path, Runtime(checkpoint=0))
-    from snn_repro import training
+    from snn_repro.training import fit as training
     load = training.load
     monkeypatch.setattr(training, 'load', lambda *a: (load(*a)[0], 'of another set'))
     monkeypatch.setattr(training, 'digest_of', lambda *sources: 'of another training part')
@@ -359,7 +361,7 @@ def test_what_is_not_finite_is_never_sealed(tmp_path, changes):
 @pytest.mark.parametrize('every', (0, 300))
 def test_a_value_that_the_loss_hides_is_named_with_layer_and_step(tmp_path, monkeypatch, which,
                                                                   words, every):
-    from snn_repro import epochs
+    from snn_repro.training import loop as epochs
     e, steps, seen = (replace(asked(NAME, find_tier('mini'))[1],
                               recipe=replace(MINI_RECIPE, epochs=2)), epochs.train_steps, [])
     def spoilt(e, net, source, opt, epoch, *more):

@@ -10,17 +10,21 @@ import pytest
 import torch
 
 import packed
-from snn_repro.epochs import build, optimizer, train_epoch
-from snn_repro.exhibits import EXHIBITS, fill, plan, seeds
-from snn_repro.experiments import (CIFAR10, METHODS, MINI_RECIPE, TIERS, Experiment,
-                                   enof_experiment, mini, tks_experiment)
-from snn_repro.folders import StanfordDogs
-from snn_repro.launch import launch
-from snn_repro.metrics import summary
-from snn_repro.runs import Runs
-from snn_repro.spec import UserError, variant
-from snn_repro.environment import load, threads
-from snn_repro.training import fit, read_weights
+from snn_repro.analysis.catalogue import fill, plan, seeds
+from snn_repro.analysis.exhibits import EXHIBITS
+from snn_repro.core.spec import UserError, variant
+from snn_repro.data.image_folders import StanfordDogs
+from snn_repro.data.images import CIFAR10
+from snn_repro.experiments.experiment import Experiment
+from snn_repro.experiments.papers import METHODS, enof_experiment, tks_experiment
+from snn_repro.experiments.scaling import MINI_RECIPE, mini
+from snn_repro.experiments.tiers import TIERS
+from snn_repro.metrics.classification import summary
+from snn_repro.records.runs import Runs
+from snn_repro.training.environment import load, threads
+from snn_repro.training.fit import fit, read_weights
+from snn_repro.training.launch import launch
+from snn_repro.training.loop import build, optimizer, train_epoch
 
 results = Path(__file__).parents[1]/'results/mini'
 tier = TIERS['mini']

@@ -9,14 +9,15 @@ import pytest
 
 import packed
 from conftest import NAME, TINY
-from snn_repro import runs as chapter
-from snn_repro.checkpoint import FOLDER, load_checkpoint, save_checkpoint
-from snn_repro.exhibits import asked
-from snn_repro.experiments import Experiment, find_tier
-from snn_repro.files import SEAL, inside, locked, read_json, seal, sha256
-from snn_repro.recordings import NMNIST
-from snn_repro.runs import PACKED, SCHEMA, Runs
-from snn_repro.spec import Spec, UserError, edit, edits
+from snn_repro.analysis.exhibits import asked
+from snn_repro.core.files import SEAL, inside, locked, read_json, seal, sha256
+from snn_repro.core.spec import Spec, UserError, edit, edits
+from snn_repro.data.event_sets import NMNIST
+from snn_repro.experiments.experiment import Experiment
+from snn_repro.experiments.tiers import find_tier
+from snn_repro.records import runs as chapter
+from snn_repro.records.runs import PACKED, SCHEMA, Runs
+from snn_repro.training.checkpoint import FOLDER, load_checkpoint, save_checkpoint
 
 root = Path(__file__).parents[1]
 results = root/'results/mini'
@@ -68,7 +69,7 @@ def code_of(notebook: Path) -> str:
 def test_no_module_runs_what_a_file_says(path): assert dangers(path.read_text(), path.stem) == []
 
 
-@pytest.mark.parametrize('path', sorted((root/'nbs').glob('*.ipynb')), ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', sorted((root/'nbs').rglob('*.ipynb')), ids=lambda p: p.stem)
 def test_no_chapter_runs_what_a_file_says(path):
     module = code_of(path).partition('default_exp ')[2].split()
     assert dangers(code_of(path), module[0] if module else '') == []

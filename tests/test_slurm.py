@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from conftest import NAME
-from snn_repro import experiments, slurm
-from snn_repro.catalogue import contents
-from snn_repro.exhibits import asked
-from snn_repro.experiments import Tier, find_tier, mini
-from snn_repro.files import ERROR, SEAL
-from snn_repro.slurm import Cluster, job_name, queued, reproduce_on_slurm
-from snn_repro.spec import edits
-from snn_repro.environment import Runtime
-from snn_repro.training import fit
+from snn_repro.analysis.exhibits import asked
+from snn_repro.core.files import ERROR, SEAL
+from snn_repro.core.spec import edits
+from snn_repro.experiments.scaling import SCALES, mini
+from snn_repro.experiments.tiers import TIERS, Tier, find_tier
+from snn_repro.training import slurm
+from snn_repro.training.environment import Runtime
+from snn_repro.training.fit import fit
+from snn_repro.training.slurm import Cluster, job_name, queued, reproduce_on_slurm
 
 SCRIPT = Path(__file__).with_name('slurm.sh')
 HERE = {**os.environ, 'PATH': os.environ['PATH'] + ':/usr/sbin'}
@@ -32,9 +32,8 @@ def tiny(e): return edits(mini(e), TINY)
 
 @pytest.fixture(autouse=True)
 def tiers(monkeypatch):
-    monkeypatch.setitem(experiments.TIERS, 'tiny', Tier('tiny', 1, tiny, 'seconds'))
-    told = {'seeds': 1, 'about': 'seconds', 'first': 0, 'spans': []}
-    monkeypatch.setitem(contents()['tiers'], 'tiny', told)   # from here the report knows tiers
+    monkeypatch.setitem(TIERS, 'tiny', Tier('tiny', 1, 'seconds'))
+    monkeypatch.setitem(SCALES, 'tiny', tiny)
 
 
 def results(folder): return {n: (folder/n).read_bytes() for n in FILES}

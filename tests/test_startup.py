@@ -1,22 +1,22 @@
 """Who only reads records never waits for torch: the verbs that read do not import it, and what they
-read instead is what chapter 43 declares."""
+read instead is what chapter 7.9 declares."""
 import json, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
 
 import packed
-from snn_repro import catalogue, exhibits
-from snn_repro.catalogue import Run, contents, fill, find, find_tier, listed, plan
-from snn_repro.experiments import TIERS
-from snn_repro.runs import Runs
-from snn_repro.spec import UserError
+from snn_repro.analysis import catalogue, exhibits
+from snn_repro.analysis.catalogue import Run, contents, fill, find, listed, plan
+from snn_repro.core.spec import UserError
+from snn_repro.experiments.tiers import TIERS, find_tier
+from snn_repro.records.runs import Runs
 
 root = Path(__file__).parents[1]
 results = root/'results/mini'
 PROBE = '''
 import sys
-from snn_repro.cli import main
+from snn_repro.cli.main import main
 try: code = main(sys.argv[1:])
 except SystemExit as e: code = e.code
 print('imported:', *{m.partition('.')[0] for m in sys.modules})
@@ -61,7 +61,7 @@ def test_compare_does_without(tiny_run):
 def test_the_probe_sees_torch(): assert TORCH <= imported('show', 'tks-table3-cifar10-resnet19-tks')
 
 
-def test_the_file_is_what_chapter_43_declares(tmp_path):
+def test_the_file_is_what_the_exhibits_declare(tmp_path):
     exhibits.write_catalogue(tmp_path/'exhibits.json')
     written = root/'snn_repro/assets/exhibits.json'
     assert written.read_bytes() == (tmp_path/'exhibits.json').read_bytes(), (
@@ -70,19 +70,16 @@ def test_the_file_is_what_chapter_43_declares(tmp_path):
 
 @pytest.mark.parametrize('name', TIERS)
 def test_both_lists_plan_the_same_runs_in_the_same_order(name):
-    real, told = (plan(which.find(), tier)
-                  for which, tier in ((exhibits, TIERS[name]), (catalogue, find_tier(name))))
+    real, told = (plan(which.find(), find_tier(name)) for which in (exhibits, catalogue))
     of = lambda runs, epochs: [(e.id, e.teacher and e.teacher.id, e.seed, epochs(e)) for e in runs]
     assert of(real, lambda e: e.recipe.epochs) == of(told, lambda e: e.epochs)
-    assert (find_tier(name).seeds, find_tier(name).about) == (TIERS[name].seeds, TIERS[name].about)
 
 
 def test_both_lists_are_filled_and_named_alike():
-    runs = Runs(results)
+    runs, tier = Runs(results), find_tier('mini')
     for real, told in zip(exhibits.find(), find(), strict=True):
         ids = [[(r.labels, r.paper, r.note, [f.id for f in found])
-                for r, found in fill(x, tier, runs)]
-               for x, tier in ((real, TIERS['mini']), (told, find_tier('mini')))]
+                for r, found in fill(x, tier, runs)] for x in (real, told)]
         assert ids[0] == ids[1] and list(exhibits.names(real)) == list(catalogue.named(told))
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from snn_repro import summary
-from snn_repro.catalogue import exhibits, find_tier
-from snn_repro.claims import CLAIMS, changing, verdicts
-from snn_repro.report import at_a_glance
-from snn_repro.runs import Runs
-from snn_repro.stats import BORDERLINE, VERDICTS
-from snn_repro.claims import MIXED, NOT_TRIED, word
-from snn_repro.summary import DAGGER, borderline, findings, runs_in, unsteady, weighed
+from snn_repro.analysis import summary
+from snn_repro.analysis.catalogue import exhibits
+from snn_repro.analysis.claims import CLAIMS, MIXED, NOT_TRIED, changing, combine_verdicts, verdicts
+from snn_repro.analysis.report import at_a_glance
+from snn_repro.analysis.stats import BORDERLINE, VERDICTS
+from snn_repro.analysis.summary import DAGGER, borderline, findings, runs_in, unsteady, weighed
+from snn_repro.experiments.tiers import find_tier
+from snn_repro.records.runs import Runs
 
 root = Path(__file__).parents[1]
 mini, small = find_tier('mini'), find_tier('small')
@@ -23,21 +23,21 @@ R, N, C, L = 'reproduced', 'not reproduced', 'contradicted', 'too little data'
 def runs(): return Runs(root/'results/mini')
 
 
-def test_every_claim_has_the_verdict_of_chapter_60(runs):
+def test_every_claim_has_the_verdict_of_the_claims_page(runs):
     told, said = verdicts(mini, runs)['tier mini'], weighed(mini, runs)
     assert list(said) == [c.id for c in CLAIMS]
     for id, v in said.items():
-        w = word(v)
+        w = combine_verdicts(v)
         assert (told[id].startswith(f'{w} in mini') and
                 (' (' in told[id]) == (w == MIXED or w.startswith('partly ')))
-    assert {word(v) for v in said.values()} <= {*VERDICTS, MIXED, NOT_TRIED,
+    assert {combine_verdicts(v) for v in said.values()} <= {*VERDICTS, MIXED, NOT_TRIED,
                                                 *(f'partly {v}' for v in VERDICTS)}
 
 
 @pytest.mark.parametrize(
     'said, expected', [([], NOT_TRIED), ([L, L], L), ([R, R], R), ([R, L], 'partly reproduced'),
                        ([N, L, N], 'partly not reproduced'), ([R, C], MIXED), ([C, N, L], MIXED)])
-def test_one_word_for_several_comparisons(said, expected): assert word(said) == expected
+def test_one_word_for_several_comparisons(said, expected): assert combine_verdicts(said) == expected
 
 
 def test_the_sentences_follow_the_verdicts(monkeypatch):
@@ -72,7 +72,7 @@ def test_a_tier_that_is_missing_or_begun_says_how_far_it_is(runs, tmp_path):
 
 
 def test_the_page_is_one_page():
-    cells = json.loads((root/'nbs/63_summary.ipynb').read_text())['cells']
+    cells = json.loads((root/'nbs/8_results/17_summary.ipynb').read_text())['cells']
     shown = [''.join(o['data']['text/markdown']) for c in cells
              for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
     prose = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown'] + shown
@@ -86,7 +86,7 @@ def test_a_borderline_word_is_marked_where_it_is_said_and_changes_none(runs):
     for c in CLAIMS:
         if c.says in text: assert (f'{c.says}{DAGGER}' in text) == (c.id in loose)
     assert DAGGER not in plain
-    assert ({id: word(v) for id, v in weighed(mini, runs).items()} ==
+    assert ({id: combine_verdicts(v) for id, v in weighed(mini, runs).items()} ==
             {id: re.split(r' in mini', t)[0] for id, t in said.items()})
 
 

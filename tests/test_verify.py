@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import packed
-from snn_repro.files import SEAL, seal
-from snn_repro.ledger import LEDGER, Line, enter, enter_pack, hours, read, run_of, standing
-from snn_repro.metrics import outcomes, summary
-from snn_repro.runs import PACKED, RECORDS, SCHEMA, Runs, pack
-from snn_repro.spec import UserError
-from snn_repro.verify import BENCH, ROW, _scores
+from snn_repro.analysis.verify import BENCH, ROW, _scores
+from snn_repro.core.files import SEAL, seal
+from snn_repro.core.spec import UserError
+from snn_repro.metrics.classification import outcomes, summary
+from snn_repro.records.ledger import LEDGER, enter, enter_pack, hours, read, run_of, standing
+from snn_repro.records.runs import PACKED, RECORDS, SCHEMA, Runs, pack
 
 root = Path(__file__).parents[1]
 results = root/'results'
@@ -215,7 +215,7 @@ CHANGES = {
     'other data': (lambda d: d['env'].update(data='0'*64), ['saw other data than'], 1),
     'a word for a number': (lambda d: d['metrics'].update(top1='0.9'), ['expected float'], 1),
     'commit': (lambda d: d['env'].update(commit='0'*12),
-               [f'not in', 'is final, and in no packed folder'], 2),
+               ['not in', 'is final, and in no packed folder'], 2),
 }
 
 
@@ -424,8 +424,8 @@ def test_packing_anew_discards_what_was_there(evidence, faults, few):
 
 
 def test_reproduce_enters_what_it_packs(cli, tmp_path, monkeypatch, faults):
-    monkeypatch.setattr('snn_repro.launch.launch', lambda *a: [])   # every run is there
-    monkeypatch.setattr('snn_repro.report.write_report', lambda *a, **k: None)
+    monkeypatch.setattr('snn_repro.training.launch.launch', lambda *a: [])   # every run is there
+    monkeypatch.setattr('snn_repro.analysis.report.write_report', lambda *a, **k: None)
     out = tmp_path/'out'
     out.mkdir()
     shutil.copytree(results/'mini', out, dirs_exist_ok=True)
@@ -486,8 +486,9 @@ def test_timings_that_cannot_be_read_are_told(change, words, evidence, faults):
 
 
 def test_the_kinds_of_timings_are_those_of_bench():
-    from snn_repro.race import How, Row, record
-    assert set(ROW) == set(Row._fields) and set(BENCH) <= record([], How('cpu', 1, 1, False)).keys()
+    from snn_repro.bench.timing import BenchConfig, Row, record
+    assert (set(ROW) == set(Row._fields)
+            and set(BENCH) <= record([], BenchConfig('cpu', 1, 1, False)).keys())
 
 
 @pytest.mark.parametrize('change, words', [
@@ -502,8 +503,8 @@ def test_the_kinds_of_timings_are_those_of_bench():
     (lambda d: d['top1'].pop('mean'), 'top1: expected mean'),
     (lambda d: d.update(runs=[]), '5 runs, and 0')])
 def test_a_sprint_is_computed_again(change, words, evidence, faults):
-    from snn_repro.sprint import claim
-    from test_sprint import run
+    from snn_repro.bench.time_to_accuracy import claim
+    from test_time_to_accuracy import run
     found = claim([run(s, .94) for s in range(5)], 94.)
     (evidence/'bench').mkdir()
     file = evidence/'bench/sprint.json'

@@ -1,0 +1,157 @@
+"What each verb of the command line understands."
+import argparse, shutil, sys
+from pathlib import Path
+
+from snn_repro.core.spec import UserError, check
+from snn_repro.core.system import name_user, place, speak_any_letter
+from snn_repro.experiments.tiers import TIERS
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message): raise UserError(message, remedy=f'see `{self.prog} --help`')
+
+
+def option(*names, **how): return lambda verb: verb.add_argument(*names, **how)
+
+
+def folder(name: str, what: str, **how):
+    return option(name, type=Path, metavar='DIR', help=what, **how)
+
+
+def number(name: str, what: str, kind=int, metavar='N', **how):
+    return option(name, type=kind, metavar=metavar, help=what, **how)
+
+
+TIER = option('--tier', default='mini', help=f'{", ".join(TIERS)} (default: mini)')
+ONLY = option('--only', nargs='+', metavar='ID',
+              help='these tables and figures, or parts of them (see `list`)')
+NAME = option('experiment', metavar='EXPERIMENT',
+              help='a name that `list ID` prints, or a config.json')
+OUT = folder('--out', 'folder of the runs (default: runs/TIER)')
+ROOT = folder('--root', 'folder of the data sets (default: data)', default=Path('data'))
+RUNS = folder('--runs', 'folders of runs, side by side, the first compared with each other one '
+              '(default: runs/TIER, or else the committed results/TIER)', nargs='+')
+TABLES = option('--tables', action='store_true', help='also print every table')
+EDITS = option('--set', action='append', default=[], metavar='KEY=VALUE',
+               help='change a value, e.g. recipe.epochs=5 or objective.0.peak=0.5')
+CHANGES = (number('--seed', 'default 0', metavar='SEED'), EDITS,
+           option('--variant', metavar='NAME',
+                  help='paper: as the text has it where the official code differs'))
+JSON = option('--json', type=Path, metavar='FILE',
+              help='also write what was found, with versions and hardware, into this file')
+DEVICE = option('--device', default='cpu', help='cpu (default), cuda, …')
+MACHINE = (ROOT, DEVICE,
+           number('--threads', 'threads of torch (default 1: the same bytes whatever the cores)',
+                  default=1),
+           number('--checkpoint', 'seconds from one checkpoint to the next (default 300)', float,
+                  'S', default=300),
+           number('--processes', 'processes that share each batch (default 1)', default=1),
+           folder('--tensorboard',
+                  'also write each epoch as events of TensorBoard into this folder'),
+           option('--fuse', choices=['maps', 'bits', 'blocks'],
+                  help='convolution, norm and neuron as one compiled operation, for long runs, and '
+                  'what it keeps: maps (fastest), bits (least memory) or blocks'))
+CLUSTER = (option('--launcher', choices=['local', 'slurm'], default='local',
+                  help='local (default): this machine; slurm: jobs of a cluster'),
+           option('--partition', metavar='P', help='slurm: where the jobs run'),
+           number('--jobs', 'slurm: jobs at a time (default 8)', default=8),
+           number('--nodes', 'slurm: nodes that share a run (default 1)', default=1),
+           number('--time', 'slurm: minutes of a job; what is not finished then is queued again '
+                  '(default 240)', metavar='MIN', default=240),
+           option('--sbatch', action='append', default=[], metavar='KEY=VALUE',
+                  help='slurm: a further option of sbatch, e.g. mem=16G'),
+           option('--dry-run', action='store_true', help='slurm: print what would be submitted'))
+
+OPTIONS = {
+    'reproduce': (TIER, ONLY, OUT, TABLES, *MACHINE,
+                  number('--workers', 'runs at a time (default: one a core, or one a GPU)'),
+                  folder('--pack', 'also write the finished runs as one packed folder, and enter '
+                         'them in the ledger.csv beside it'), *CLUSTER),
+    'work': (folder('out', 'folder with the plan.jsonl of a `reproduce`'), *MACHINE),
+    'status': (folder('dir', 'folder of the runs'),),
+    'compare': (folder('a', 'folder of a finished run'), folder('b', 'folder of another')),
+    'plan': (option('id', nargs='+', metavar='ID', help='a table or figure (see `list`)'), TIER,
+             OUT, ROOT, DEVICE, EDITS,
+             number('--steps', 'steps that are timed of each kind of run (default 5)', default=5),
+             number('--devices', 'processors or GPUs that share the runs (default 1)', default=1,
+                    metavar='K')),
+    'list': (option('id', nargs='?', metavar='ID',
+                    help='a table or figure: print its experiments'),),
+    'show': (NAME, TIER, *CHANGES,
+             option('--diff', metavar='NAME', help='only what this variant changes: paper')),
+    'run': (NAME, TIER, *CHANGES, OUT, *MACHINE,
+            number('--steps', 'only try the first N steps, and write nothing')),
+    'data': (option('action', choices=['list', 'check', 'prepare']),
+             option('name', nargs='?', metavar='NAME'), ROOT, EDITS,
+             number('--frames', 'prepare: frames a recording (default 10)', default=10,
+                    metavar='T')),
+    'report': (TIER, ONLY, RUNS, TABLES,
+               folder('--out', 'folder of the page (default: reports/TIER)')),
+    'verify': (folder('dir', 'folder of packed records, or of runs (default: results)', nargs='?',
+                      default=Path('results')),),
+    'bench': (option('race', nargs='*', metavar='RACE',
+                     help='neurons, training, inference, memory, objectives, data, growth, gpu, or '
+                     'the id of one race (default: all but growth and gpu)'),
+              DEVICE, option('--peers', action='store_true',
+                             help='also Norse, snnTorch and sinabs, where they are installed'),
+              number('--threads', 'threads of torch (default 2)', default=2),
+              number('--repeats', 'rounds of each race (default 9)', default=9), JSON),
+    'sprint': (option('experiment', nargs='?', metavar='EXPERIMENT',
+                      default='tks-table3-cifar10-resnet19-baseline',
+                      help='a name that `list ID` prints, or a config.json'),
+               option('--tier', default='short',
+                      help=f'{", ".join(TIERS)} (default: short)'), EDITS,
+               folder('--out', 'folder of the runs (default: runs/sprint)'), *MACHINE,
+               number('--goal', 'top-1 in per cent (default 94)', float, 'PERCENT', default=94),
+               number('--seeds', 'runs, one a seed (default 5)', default=5), JSON),
+}
+
+
+def at_least_one(a, *names):
+    for name in names:
+        check(getattr(a, name) is None or getattr(a, name) >= 1, f'--{name} is {getattr(a, name)}',
+              remedy='choose 1 or more')
+
+
+def runtime(a, bar: bool = False):
+    from snn_repro.training.environment import Runtime
+    at_least_one(a, 'threads', 'processes')
+    check(a.checkpoint >= 0, f'--checkpoint is {a.checkpoint}', remedy='choose seconds, 0 or more')
+    return Runtime(a.root, a.device, a.threads, bar, a.checkpoint, a.processes,
+                   a.tensorboard, a.fuse)
+
+
+def chosen(a):
+    from snn_repro.analysis.exhibits import asked
+    from snn_repro.experiments.tiers import find_tier
+    return asked(a.experiment, find_tier(a.tier), getattr(a, 'variant', None), a.set,
+                 getattr(a, 'seed', None))
+
+
+def columns() -> int: return max(40, shutil.get_terminal_size((100, 24)).columns)
+
+
+def make_do():
+    "What a process of the command line needs and its surroundings may lack."
+    speak_any_letter()
+    name_user()
+
+
+def tells(argv) -> bool:
+    "Whether this process says what went wrong: of a team that shares runs, the first one alone."
+    verb = ''.join((sys.argv[1:] if argv is None else argv)[:1])
+    return place()[0] == 0 or verb not in ('run', 'work', 'reproduce', 'sprint')
+
+
+def parser(*functions) -> Parser:
+    """The parser of the command line: a verb a function, its help the function's docstring, its
+    options those of `OPTIONS`."""
+    p = Parser(prog='snn-repro',
+               description='TKS and EnOF-SNN rebuilt: every table and figure from run records.')
+    verbs = p.add_subparsers(dest='verb', required=True, metavar='VERB')
+    for do in functions:
+        name = do.__name__.removesuffix('_')
+        verb = verbs.add_parser(name, help=do.__doc__, description=do.__doc__)
+        for add in OPTIONS[name]: add(verb)
+        verb.set_defaults(do=do)
+    return p

@@ -1,0 +1,158 @@
+"""The verbs of the command line: one verb, one call."""
+import sys
+from pathlib import Path
+
+from snn_repro.cli.options import at_least_one, chosen, columns, runtime
+from snn_repro.core.spec import check, diff
+
+
+def reproduce(a):
+    "train what is missing, write the report, and say how it compares with our runs"
+    from snn_repro.analysis.catalogue import plan
+    from snn_repro.analysis.exhibits import find, pack_runs
+    from snn_repro.analysis.report import write_report
+    from snn_repro.experiments.tiers import find_tier
+    from snn_repro.records.ledger import enter_pack
+    from snn_repro.training.launch import launch
+    at_least_one(a, 'workers')
+    exhibits, tier, out = find(a.only), find_tier(a.tier), a.out or Path('runs')/a.tier
+    experiments, cluster = plan(exhibits, tier), a.partition or a.sbatch or a.nodes > 1
+    check(a.launcher == 'slurm' or a.dry_run or not cluster,
+          '--partition, --nodes and --sbatch are for a cluster', remedy='add --launcher slurm')
+    if a.launcher == 'slurm' or a.dry_run:
+        from snn_repro.training.slurm import Cluster, reproduce_on_slurm
+        cluster = Cluster(a.partition, a.jobs, a.nodes, a.time, tuple(a.sbatch))
+        failures = reproduce_on_slurm(experiments, out, runtime(a), cluster, a.dry_run)
+        if a.dry_run: return
+    else: failures = launch(experiments, out, runtime(a), a.workers)
+    if a.pack: enter_pack(pack_runs(exhibits, tier, out, a.pack), tier.name)
+    page = out/'report' if a.out else Path('reports')/a.tier
+    write_report(exhibits, tier, [out], page, columns(), a.tables, against_ours=True)
+    for f in failures: print(f'failed: {f.id}: {f.reason}', file=sys.stderr)
+    check(not failures, f'{len(failures)} of the runs failed',
+          remedy='what finished is kept: mend the cause and start the same command again')
+
+
+def work_(a):
+    """train the undone runs of a plan, one after the other, until none is left; start as many of
+    these as you like"""
+    from snn_repro.training.worker import end_with_parent, work
+    end_with_parent()
+    work(a.out, runtime(a))
+
+
+def status(a):
+    "what of a running or finished `reproduce` is done, running, failed and left, and for how long"
+    from snn_repro.cli.status import status
+    print(status(a.dir, columns()))
+
+
+def compare(a):
+    "what differs between two finished runs: in their setting, their environment and their result"
+    from snn_repro.cli.status import compare
+    print(compare(a.a, a.b, columns()))
+
+
+def plan_(a):
+    "the hours that the runs of tables and figures take, from a few timed steps of each kind"
+    from snn_repro.analysis.exhibits import find
+    from snn_repro.cli.plan import estimate
+    from snn_repro.experiments.tiers import find_tier
+    at_least_one(a, 'steps', 'devices')
+    print(estimate(find(a.id), find_tier(a.tier), a.out or Path('runs')/a.tier, a.root, a.device,
+                   a.steps, a.devices, a.set, columns()))
+
+
+def report(a):
+    "write the report from finished runs, and compare the first folder with the others"
+    from snn_repro.analysis.catalogue import find
+    from snn_repro.analysis.report import folders_of, write_report
+    from snn_repro.experiments.tiers import find_tier
+    tier = find_tier(a.tier)
+    page = a.out or Path('reports')/a.tier
+    write_report(find(a.only), tier, folders_of(a.runs, tier), page, columns(), a.tables)
+
+
+def verify(a):
+    """whether records are as they were sealed, every number follows from its outcomes, and the
+    ledger lists every run"""
+    from snn_repro.analysis.verify import verify
+    verify(a.dir, columns())
+
+
+def list_(a):
+    "the tables and figures with their ids, or the experiments of one"
+    from snn_repro.analysis.catalogue import find, named
+    width = max(len(e.id) for e in find())
+    if a.id: lines = named(*find([a.id])) or ['no experiments of its own']
+    else: lines = [f'{e.id:{width}}  {e.title}' for e in find()]
+    print('\n'.join(lines))
+
+
+def data(a):
+    """data sets: list them; check NAME, whether yours is whole; prepare NAME, fetch and unpack it,
+    and make frames of recordings"""
+    from snn_repro.analysis.tables import to_text
+    from snn_repro.data.prepare import check_set, prepare_set, sets_table
+    if a.action == 'list': return print(to_text(sets_table(a.root), columns()))
+    check(a.name, f'data {a.action}: which one?',
+          remedy=f'snn-repro data {a.action} NAME; `snn-repro data list` names them')
+    lines = (check_set(a.name, a.root, a.set) if a.action == 'check'
+             else prepare_set(a.name, a.root, a.frames, a.set))
+    print('\n'.join(lines))
+
+
+def show(a):
+    "print an experiment: its id, every value of it, and where the value comes from"
+    from snn_repro.analysis.exhibits import as_variant
+    from snn_repro.experiments.provenance import as_text, sources
+    row, e = chosen(a)
+    if a.diff:
+        changed = diff(e, as_variant(e, a.diff))
+        return print('\n'.join(f'{k:32} {v} -> {w}' for k, (v, w) in changed.items()))
+    asked = 'as asked for' if a.tier == 'paper' else f'ours: tier {a.tier}, or as asked for'
+    said = row and sources(e, row, asked)
+    print(e.id, as_text(e, said, columns()), sep='\n')
+    if e.teacher: print(f'teacher: {e.teacher.id}')
+
+
+def run(a):
+    "train one experiment (and its teacher, if it has one) and print what came out"
+    from snn_repro.records.queue import is_done
+    from snn_repro.training.environment import try_steps
+    from snn_repro.training.fit import fit
+    at_least_one(a, 'steps')
+    check(not a.steps or a.processes == 1, '--steps tries a run in one process',
+          remedy='leave out --processes')
+    row, e = chosen(a)
+    out, how = a.out or Path('runs')/(a.tier if row else 'own'), runtime(a, bar=True)
+    if a.steps: return print(try_steps(e, a.steps, how, out).to_string(float_format='%.4f'))
+    there, record = is_done(out/e.id), fit(e, out, how)
+    if record is None: return   # one of several processes: the first one tells
+    for k in ('top1', 'aurc'): print(f'{k:16} {record.metrics[k]:.4f}')
+    print(f'Run: {"already there, from " if there else ""}{out/record.id}')
+
+
+def bench(a):
+    """how fast and how small neurons, training and inference are here, against other libraries and
+    the net without spikes"""
+    from snn_repro.training.worker import reexec_with_allocator
+    at_least_one(a, 'threads', 'repeats')
+    reexec_with_allocator()
+    try:
+        from snn_repro.bench.suite import write_bench
+        from snn_repro.bench.timing import BenchConfig
+        write_bench(a.race, BenchConfig(a.device, a.threads, a.repeats, a.peers), a.json, columns())
+    except KeyboardInterrupt: sys.exit(130)
+
+
+def sprint(a):
+    "the seconds that an experiment takes to an accuracy: several seeds, every run counted"
+    from snn_repro.bench.time_to_accuracy import write_sprint
+    at_least_one(a, 'seeds')
+    out = a.out or Path('runs/sprint')
+    write_sprint(chosen(a)[1], a.goal, a.seeds, out, runtime(a, bar=True), a.json, columns())
+
+
+VERBS = (reproduce, work_, status, compare, plan_, list_, show, run, data, report, verify, bench,
+         sprint)

@@ -1,0 +1,1 @@
+"Settings: an experiment, the papers' rows, the sizes at which they are run."

@@ -1,0 +1,1 @@
+"Runs on disk: records, packed evidence, the queue of what is left."
