@@ -674,7 +674,7 @@ def test_preparing_again_starts_where_it_was(tmp_path, monkeypatch):
 
 def test_a_killed_process_leaves_nothing_that_is_believed(tmp_path):
     small(NMNIST, tmp_path, 20)
-    code = ('import os, signal, sys; from snn_repro.data import recordings as r\n'
+    code = ('import os, signal, sys; from snn_repro.data import event_sets, recordings as r\n'
             'write = r.write\n'
             'def dying(path, content):\n'
             '    if path.name == "00002.npy":\n'
@@ -682,7 +682,7 @@ def test_a_killed_process_leaves_nothing_that_is_believed(tmp_path):
             'os.kill(os.getpid(), signal.SIGKILL)\n'
             '    write(path, content)\n'
             'r.write = dying\n'
-            'r.NMNIST().prepare(sys.argv[1], 3)\n')
+            'event_sets.NMNIST().prepare(sys.argv[1], 3)\n')
     done = subprocess.run([sys.executable, '-c', code, tmp_path], capture_output=True,
                           env=os.environ | {'OMP_NUM_THREADS': '1'})
     assert done.returncode == -signal.SIGKILL

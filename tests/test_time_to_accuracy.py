@@ -46,9 +46,9 @@ def test_few_runs_claim_nothing():
 @pytest.mark.parametrize('other', ({'cpu': 'B'}, {'device': 'cuda:0'}, {'threads': 2},
                                    {'commit': 'd'}, {'dirty': True}, {'fused': 'maps'}))
 def test_runs_of_two_machines_are_not_mixed(other):
-    with pytest.raises(UserError, match='different surroundings.*--out'):
+    with pytest.raises(UserError, match='different environments.*--out'):
         claim([run(), run(1, **other)], 10)
-    with pytest.raises(UserError, match='different surroundings'):
+    with pytest.raises(UserError, match='different environments'):
         claim([run() + run(0, **other)], 10)   # a teacher's
 
 
