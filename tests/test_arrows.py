@@ -1,6 +1,7 @@
 """Arrows between modules point one way (`.importlinter` says which), readers of records do without
 torch, and a module can be held in the head."""
 import ast, json, re, shutil, subprocess, sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,15 @@ def imported(path):
 @pytest.mark.parametrize('module', TORCH_FREE)
 def test_readers_of_records_do_not_import_torch(module):
     assert not set(imported(package/f'{module}.py')) & {'torch', 'spikingjelly'}
+
+
+@pytest.mark.parametrize('part', ['snn_repro', 'snn_repro.models', 'snn_repro.data'])
+def test_an_editor_sees_the_names_that_load_late(part):
+    home = root.joinpath(*part.split('.'))/'__init__.py'
+    typed = {a.name for n in ast.walk(ast.parse(home.read_text())) if isinstance(n, ast.ImportFrom)
+             for a in n.names} - {'TYPE_CHECKING', 'lazy'}
+    module = import_module(part)
+    assert typed == set(module.__all__) and all(hasattr(module, n) for n in typed)
 
 
 def test_a_chapter_and_its_module_bear_one_name():

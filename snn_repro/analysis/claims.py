@@ -158,7 +158,6 @@ def paper_gap(claim: Claim, parts) -> tuple[float, bool]:
 # %% ../../nbs/7_analysis/10_claims.ipynb #dd9da31f
 def filled_rows(tier: Tier, runs) -> Callable:
     "A function exhibit id -> its filled rows in `tier`, each filled once."
-    # the catalogue's tier of that name
     by_id = {x.id: x for x in exhibits()}
     @cache
     def of(id): return fill(by_id[id], tier, runs)
@@ -173,6 +172,7 @@ def judged(claim: Claim, rows: Callable, least: int = SEEDS) -> list[tuple[Compa
     if not found: return []
     return list(zip(found, judge([c.differences for c in found], [c.gap for c in found])))
 
+# %% ../../nbs/7_analysis/10_claims.ipynb #a259ab94
 MIXED, NOT_TRIED = 'mixed', 'not tried'
 
 def combine_verdicts(verdicts) -> str:
@@ -191,6 +191,7 @@ def format_verdict(verdicts, tier: str) -> str:
     return (combine_verdicts(verdicts) + ('' if tier == 'paper' else f' in {tier}')
             + (f' ({said})' if len(counts) > 1 else ''))
 
+# %% ../../nbs/7_analysis/10_claims.ipynb #1c2c4f6b
 def firmness(found) -> tuple[float, list[float]]:
     """How firm the word of a claim is, and the word of each of its comparisons, `found` by
     `judged`: the shares of redraws of the seeds (chapter 7.1) that give the same; NaN for a claim

@@ -1,3 +1,4 @@
+# ruff: noqa: F401
 """Every setting that a record may name: importing this makes them known to `Spec.from_dict`.
 
 `Experiment.from_dict` imports it; who trains one net on one data set does not load the others.
@@ -6,7 +7,3 @@ from snn_repro.data import (digits, event_images, event_sets, few_cars, image_fo
                             policies, simulated_events)
 from snn_repro.losses import agreement, laf, objectives, pairs, tks
 from snn_repro.models import resnet19, resnet20, sew, small, vgg
-
-PARTS = (digits, event_images, event_sets, few_cars, image_folders, images, policies,
-         simulated_events, agreement, laf, objectives, pairs, tks, resnet19, resnet20, sew, small,
-         vgg)

@@ -170,6 +170,7 @@ def packed_folders(path) -> list[Path]:
         places += [p for n in (RECORDS, OUTCOMES) for p in path.glob(f'*/{n}')]
     return sorted({p.parent for p in places if p.exists()})
 
+# %% ../../nbs/5_experiments/07_runs.ipynb #9c186eca
 class Runs:
     """The finished runs under `path`: a folder of run folders, or a packed folder, a folder of
     packed ones, or both. Raises `UserError` if a packed folder is not sealed or was changed, or if
@@ -209,6 +210,7 @@ class Runs:
                else sorted(p.parent.name for p in self.path.glob('*/config.json')))
         yield from filter(None, map(self.find, ids))
 
+# %% ../../nbs/5_experiments/07_runs.ipynb #99bd6590
 def results(name: str = '') -> Path:
     """The committed evidence, `results/<name>`: of the folder one is in (or the two above it, where
     a notebook runs), or else of the clone that the library runs from."""
