@@ -86,7 +86,7 @@ def silent_or_saturated_layers(net: nn.Module):
     rates, hooks = {}, {}
     def watch(name):
         def hook(_, __, spikes):
-            low, high = spikes.min().item(), spikes.max().item()
+            low, high = (v.item() for v in spikes.detach().aminmax())
             if low == high == rates.setdefault(name, low): return
             rates.pop(name, None)
             hooks.pop(name).remove()
