@@ -17,7 +17,7 @@ from snn_repro.records.queue import PLAN, Queue, read_plan, write_plan
 from snn_repro.training import fit as training, worker
 from snn_repro.training.environment import Runtime
 from snn_repro.training.fit import fit
-from snn_repro.training.launch import Failure, _places, launch, prepare
+from snn_repro.training.launch import Failure, worker_places, launch, prepare
 from snn_repro.training.worker import work
 
 
@@ -186,16 +186,18 @@ def test_a_launch_in_a_team_is_refused(teamed, tmp_path):
 def test_a_worker_a_gpu(monkeypatch):
     monkeypatch.setattr('torch.cuda.device_count', lambda: 4)
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
-    seen = lambda workers=None, **more: [p.get('CUDA_VISIBLE_DEVICES')
-                                         for p in _places(Runtime(device='cuda', **more), workers)]
+    def seen(workers=None, **more):
+        places = worker_places(Runtime(device='cuda', **more), workers)
+        return [p.get('CUDA_VISIBLE_DEVICES') for p in places]
     assert seen() == ['0', '1', '2', '3'] and seen(2) == ['0', '1'] and seen(5)[-1] == '0'
     assert seen(processes=2) == ['0,1', '2,3'] and seen(processes=3) == ['0,1,2']
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '7,5,3,1')
     assert seen(processes=2) == ['7,5', '3,1']
     with pytest.raises(UserError, match='4 GPUs can be used here, a run needs 8'): seen(processes=8)
     monkeypatch.setattr('os.sched_getaffinity', lambda _: range(8))
-    assert (len(_places(Runtime(), None)) == 8 and len(_places(Runtime(processes=3), None)) == 2 and
-            len(_places(Runtime(), 3)) == 3)
+    how_many = [len(worker_places(Runtime(processes=n), workers))
+                for n, workers in ((1, None), (3, None), (1, 3))]
+    assert how_many == [8, 2, 3]
 
 
 # From here on real processes.

@@ -214,10 +214,11 @@ def chosen(names, device: str, heats: list[Benchmark]) -> tuple[list[Benchmark],
 
 
 def bench(names, how: BenchConfig, heats: list[Benchmark] | None = None,
-          tell: Callable[[list[Row]], None] = lambda rows: None) -> list[Row]:
-    """The rows of the races `names`; `tell` gets those of each group as soon as they are there,
-    whatever happens then. Raises `UserError` for a name or device that is not there, and where a
-    GPU's memory does not do."""
+          tell: Callable[[list[Row]], None] = lambda rows: None,
+          keep: Callable[[list[Row]], None] = lambda rows: None) -> list[Row]:
+    """The rows of the races `names`; `keep` gets those of each race as soon as they are there,
+    `tell` those of each group, whatever happens then. Raises `UserError` for a name or device that
+    is not there, and where a GPU's memory does not do."""
     from torch._dynamo import config   # each shape of a net is a program of its own
     check_device(how.device)
     found, (todo, _) = [], chosen(names, how.device, heats or programme())
@@ -228,7 +229,8 @@ def bench(names, how: BenchConfig, heats: list[Benchmark] | None = None,
             try:
                 for h in (h for h in todo if h.group == group):
                     bar.set_description(h.id)
-                    mine += h.run(h.id, how=how)
+                    mine += (got := h.run(h.id, how=how))
+                    keep(got)
                     bar.update()
             except torch.OutOfMemoryError as e:
                 raise UserError("the GPU's memory is full", h.id, 'name other races') from e
@@ -253,7 +255,8 @@ def write_bench(names, how: BenchConfig, file: Path | None = None, width: int = 
             wrap(f'Left out, since this processor only imitates bfloat16: {", ".join(out)}', width))
     if missing: print(wrap(f'Not installed: {", ".join(missing)}', width))
     def tell(rows):
-        found.extend(rows)
         if rows: print(page(rows, width), end='\n\n', flush=True)
+    def keep(rows):
+        found.extend(rows)
         if file: write_json(file, record(found, how))
-    bench(names, how, tell=tell)
+    bench(names, how, tell=tell, keep=keep)

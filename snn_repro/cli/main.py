@@ -3,6 +3,7 @@ import sys, warnings
 
 from snn_repro.cli.options import make_do, parser, tells
 from snn_repro.cli.verbs import VERBS
+from snn_repro.core.own import load
 from snn_repro.core.spec import UserError
 
 
@@ -14,6 +15,7 @@ def main(argv=None) -> int:
     warnings.showwarning = warn
     try:
         a = parser(*VERBS).parse_args(argv)
+        for file in getattr(a, 'imports', ()): load(file)
         a.do(a)
         return 0
     except (UserError, MemoryError) as e:

@@ -39,8 +39,10 @@ CHANGES = (number('--seed', 'default 0', metavar='SEED'), EDITS,
                   help='paper: as the text has it where the official code differs'))
 JSON = option('--json', type=Path, metavar='FILE',
               help='also write what was found, with versions and hardware, into this file')
+IMPORT = option('--import', dest='imports', action='append', default=[], type=Path,
+                metavar='FILE', help='a Python file with losses, nets or data sets of your own')
 DEVICE = option('--device', default='cpu', help='cpu (default), cuda, …')
-MACHINE = (ROOT, DEVICE,
+MACHINE = (ROOT, DEVICE, IMPORT,
            number('--threads', 'threads of torch (default 1: the same bytes whatever the cores)',
                   default=1),
            number('--checkpoint', 'seconds from one checkpoint to the next (default 300)', float,
@@ -71,18 +73,18 @@ OPTIONS = {
     'status': (folder('dir', 'folder of the runs'),),
     'compare': (folder('a', 'folder of a finished run'), folder('b', 'folder of another')),
     'plan': (option('id', nargs='+', metavar='ID', help='a table or figure (see `list`)'), TIER,
-             OUT, ROOT, DEVICE, EDITS,
+             OUT, ROOT, DEVICE, IMPORT, EDITS,
              number('--steps', 'steps that are timed of each kind of run (default 5)', default=5),
              number('--devices', 'processors or GPUs that share the runs (default 1)', default=1,
                     metavar='K')),
     'list': (option('id', nargs='?', metavar='ID',
                     help='a table or figure: print its experiments'),),
-    'show': (NAME, TIER, *CHANGES,
+    'show': (NAME, TIER, *CHANGES, IMPORT,
              option('--diff', metavar='NAME', help='only what this variant changes: paper')),
     'run': (NAME, TIER, *CHANGES, OUT, *MACHINE,
             number('--steps', 'only try the first N steps, and write nothing')),
     'data': (option('action', choices=['list', 'check', 'prepare']),
-             option('name', nargs='?', metavar='NAME'), ROOT, EDITS,
+             option('name', nargs='?', metavar='NAME'), ROOT, IMPORT, EDITS,
              number('--frames', 'prepare: frames a recording (default 10)', default=10,
                     metavar='T')),
     'report': (TIER, ONLY, RUNS, TABLES,
@@ -96,6 +98,22 @@ OPTIONS = {
                              help='also Norse, snnTorch and sinabs, where they are installed'),
               number('--threads', 'threads of torch (default 2)', default=2),
               number('--repeats', 'rounds of each race (default 9)', default=9), JSON),
+    'try': (option('loss', nargs='?', metavar='FILE.py[:NAME]',
+                   help='a Python file with a class derived from Objective; NAME where it has '
+                   'several, or a tuple of terms'),
+            option('--new', type=Path, metavar='FILE.py',
+                   help='write a loss to begin with into this new file, and do nothing else'),
+            option('--against', nargs='+', default=['Baseline', 'TET', 'TKS'], metavar='METHOD',
+                   help='methods to compare with (default: Baseline TET TKS)'),
+            option('--tier', default='mini', help='mini (default), long, small, …'),
+            option('--on', choices=['still', 'events'], default='still',
+                   help='still images (default) or event clips'),
+            number('--seeds', 'paired seeds (default: those of the tier)'),
+            number('--first-seed', 'the first of them (default: that of the tier)'),
+            option('--set', action='append', default=[], metavar='KEY=VALUE',
+                   help='change a value of the loss, e.g. weight=0.3'),
+            OUT, *MACHINE,
+            number('--workers', 'runs at a time (default: one a core, or one a GPU)')),
     'sprint': (option('experiment', nargs='?', metavar='EXPERIMENT',
                       default='tks-table3-cifar10-resnet19-baseline',
                       help='a name that `list ID` prints, or a config.json'),
@@ -118,7 +136,7 @@ def runtime(a, bar: bool = False):
     at_least_one(a, 'threads', 'processes')
     check(a.checkpoint >= 0, f'--checkpoint is {a.checkpoint}', remedy='choose seconds, 0 or more')
     return Runtime(a.root, a.device, a.threads, bar, a.checkpoint, a.processes,
-                   a.tensorboard, a.fuse)
+                   a.tensorboard, a.fuse, tuple(f.resolve() for f in a.imports))
 
 
 def chosen(a):

@@ -133,6 +133,32 @@ def run(a):
     print(f'Run: {"already there, from " if there else ""}{out/record.id}')
 
 
+def try_(a):
+    """train a loss of your own beside others with paired seeds, and judge the difference"""
+    check(a.loss or a.new, 'no loss is named',
+          remedy='snn-repro try my_loss.py; `snn-repro try --new my_loss.py` writes one')
+    from snn_repro.analysis.trial import changed, new_file, terms, try_loss, write_trial
+    if a.new: return print(new_file(a.new))
+    from snn_repro.core.own import parted, pick, sources
+    from snn_repro.experiments.tiers import find_tier
+    from snn_repro.losses import Objective
+    from snn_repro.training.launch import worker_places
+    at_least_one(a, 'seeds', 'workers')
+    tier, own = find_tier(a.tier), terms(pick(a.loss, Objective))
+    file, _ = parted(a.loss)
+    a.imports.append(file)
+    first = tier.first if a.first_seed is None else a.first_seed
+    name = ' + '.join(type(o).__name__ for o in own) + ''.join(f', {s}' for s in a.set)
+    own, how = changed(own, a.set), runtime(a)
+    found = try_loss(own, tier, name, a.against, a.on,
+                     range(first, first + (a.seeds or tier.seeds)), a.out or Path('runs')/a.tier,
+                     how, a.workers)
+    texts = {file.name if name == 'self' else name: text
+             for o in own for of in sources(o).values() for name, text in of.items()}
+    write_trial(found, tier, len(worker_places(how, a.workers)), texts,
+                Path('reports')/f'try-{file.stem}', columns())
+
+
 def bench(a):
     """how fast and how small neurons, training and inference are here, against other libraries and
     the net without spikes"""
@@ -154,5 +180,5 @@ def sprint(a):
     write_sprint(chosen(a)[1], a.goal, a.seeds, out, runtime(a, bar=True), a.json, columns())
 
 
-VERBS = (reproduce, work_, status, compare, plan_, list_, show, run, data, report, verify, bench,
-         sprint)
+VERBS = (reproduce, work_, status, compare, plan_, list_, show, run, try_, data, report, verify,
+         bench, sprint)

@@ -35,11 +35,22 @@ def _source_of(cls) -> str:
         raise NoSource(f'this is not the library\'s {cls.__name__}, whose name it bears',
                        'give the class another name, or, if you develop the library, '
                        'export its chapter')
-    if file: parts = _files(file)
-    elif text: parts = _referred(cls, text)
-    else: raise NoSource('the source of this class cannot be found, and a run has to name it',
-                         'write the class in a file or in a cell of a notebook')
-    return _digits(parts)[:10]
+    if not (file or text):
+        raise NoSource('the source of this class cannot be found, and a run has to name it',
+                       'write the class in a file or in a cell of a notebook')
+    return _digits(_parts(cls, file, text))[:10]
+
+
+def _parts(cls, file: Path | None, text: str) -> dict[str, bytes]:
+    return _files(file) if file else _referred(cls, text)
+
+
+def texts_of(cls) -> dict[str, str]:
+    "What `source_of` hashes, by name: nothing for a class of the library. Raises `NoSource`."
+    if not source_of(cls): return {}
+    file, text = _place_of(cls)
+    found = _parts(cls, file, text) if file or text else {}
+    return {k: v.decode('utf-8', 'replace') for k, v in sorted(found.items())}
 
 
 def _digits(parts: dict[str, bytes]) -> str:

@@ -35,7 +35,7 @@ class Runtime(NamedTuple):
     steps if a person is watching; `checkpoint`: seconds from one checkpoint to the next;
     `processes` that share each batch; `tensorboard`: folder of its event files, or None; `fuse`:
     what fused layers keep (chapter 9.4), 'maps' or 'bits', for runs of minutes and more; None:
-    layers as they are."""
+    layers as they are; `imports`: Python files of one's own (`core.own`), absolute."""
     root: Path | None = None
     device: str = 'cpu'
     threads: int = 1
@@ -44,6 +44,7 @@ class Runtime(NamedTuple):
     processes: int = 1
     tensorboard: Path | None = None
     fuse: str | None = None
+    imports: tuple[Path, ...] = ()
 
 def check_device(device: str):
     "Raise `UserError` for a device that torch cannot use here."

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..core.distributed import Distributed, in_team, spawn, synchronised, team
 from ..core.files import (ERROR, locked, make_folder, no_empty_folder, readable, sha256,
                                   write_json)
+from ..core.own import sources
 from ..core.spec import UserError, check
 from ..data.source import Split, manifest
 from ..experiments.experiment import Experiment, lr_at
@@ -70,6 +71,7 @@ def _join(e, out, runtime): fit(e, out, runtime)
 def _begin(e: Experiment, folder: Path):
     (folder/ERROR).unlink(missing_ok=True)
     write_json(folder/'config.json', e.to_dict())
+    if own := sources(e): write_json(folder/'source.json', own)
 
 def _finished(e: Experiment, folder: Path, root: Path | None) -> bool:
     done = open_run(folder)

@@ -102,7 +102,7 @@ def launch(experiments, out, runtime: Runtime = Runtime(),
     intact."""
     check(not in_team(), 'this starts its own processes', 'accelerate launch or torchrun',
           'start it alone, with --processes N')
-    places = _places(runtime, workers)
+    places = worker_places(runtime, workers)
     out, left = prepare(experiments, out, runtime)
     if not left: return []
     places = places[:len(left)]
@@ -112,7 +112,7 @@ def launch(experiments, out, runtime: Runtime = Runtime(),
     return failures(left, out, f'not finished: its worker {team.ended or "left"}')
 
 
-def _places(runtime: Runtime, workers: int | None) -> list[dict]:
+def worker_places(runtime: Runtime, workers: int | None) -> list[dict]:
     "What each worker's environment says of the GPUs it may use."
     n = runtime.processes
     if runtime.device != 'cuda':
@@ -135,6 +135,7 @@ class _Workers:
         options = [f'--{k}={v}'
                    for k in ('root', 'device', 'threads', 'checkpoint', 'processes', 'tensorboard',
                              'fuse') if (v := getattr(runtime, k)) is not None]
+        options += [f'--import={file}' for file in runtime.imports]
         self.command = [sys.executable, '-m', 'snn_repro', 'work', str(out), *options]
         self.env = (os.environ | ALLOCATOR_ENV | {'OMP_NUM_THREADS': str(runtime.threads),
                                            PARENT: str(os.getpid())})

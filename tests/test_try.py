@@ -1,0 +1,181 @@
+"A loss, a net and data of one's own: from a file, on the command line, in workers and in a team."
+import json, os, subprocess, sys
+from pathlib import Path
+
+import pytest
+from conftest import NAME
+
+from snn_repro.core import own
+from snn_repro.core.spec import UserError
+from snn_repro.losses import CE, Objective
+
+SHORT = ['--set', 'recipe.epochs=1', '--set', 'data.train_per_class=5', '--set', 'data.test=50']
+LOSS = '''
+from dataclasses import dataclass
+import torch.nn.functional as F
+from snn_repro.losses import Objective
+
+@dataclass(frozen=True, kw_only=True)
+class {name}(Objective):
+    weight: float = {weight}
+    parts = ('ce',)
+    def __call__(self, out, target, progress=None, teacher=None):
+        {body}
+'''
+BODY = "return {'ce': self.weight*F.cross_entropy(out.logits.mean(0), target)}"
+
+
+@pytest.fixture(autouse=True)
+def forgotten(tmp_path, monkeypatch):
+    "Each test has a folder of its own, and no module that another one loaded."
+    monkeypatch.chdir(tmp_path)
+    yield
+    for name in [n for n in sys.modules if n.startswith(own.PREFIX)]: del sys.modules[name]
+
+
+def loss(name='Mine', weight=1., body=BODY, file='mine.py') -> Path:
+    Path(file).write_text(LOSS.format(name=name, weight=weight, body=body))
+    return Path(file)
+
+
+def fresh(*words):
+    "The command in a process of its own."
+    done = subprocess.run([sys.executable, '-m', 'snn_repro', *map(str, words)],
+                          capture_output=True, text=True,
+                          env=os.environ | {'PYTHONPATH': str(Path(own.__file__).parents[2])})
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_what_a_file_holds():
+    file = loss('Found')
+    assert own.pick(str(file), Objective) is own.pick(f'{file}:Found', Objective)
+    assert own.load(file) is own.load(file.resolve())
+    term = own.pick(str(file), Objective)()
+    assert own.sources(term).keys() == {'Found'} and not own.sources(CE())
+    assert 'class Found' in own.sources(term)['Found']['self']
+
+
+@pytest.mark.parametrize('text, words', [
+    (None, 'there is no such Python file'), ('x = (', 'line 1: SyntaxError'),
+    ('\n1/0', 'line 2: ZeroDivisionError'), ('import nowhere_to_be_found', 'ModuleNotFoundError'),
+    ('x = 1', '0 classes there derive from Objective'),
+    (LOSS.format(name='A1', weight=1., body=BODY) + LOSS.format(name='B1', weight=1., body=BODY),
+     '2 classes there derive from Objective')])
+def test_a_file_that_cannot_be_used_says_so(text, words):
+    if text: Path('odd.py').write_text(text)
+    with pytest.raises(UserError, match=words): own.pick('odd.py', Objective)
+
+
+def test_a_file_that_changed_after_it_was_loaded_is_refused():
+    own.load(loss('Changing'))
+    with pytest.raises(UserError, match='changed after it was loaded'):
+        own.load(loss('Changing', weight=2.))
+
+
+@pytest.mark.parametrize('body, words', [
+    ('return F.cross_entropy(out.logits.mean(0), target)', 'return {part: scalar tensor}'),
+    ("return {'ce': out.logits.mean((0, 2))}", 'scalar tensor for each part'),
+    ("return {'other': out.logits.mean()}", 'which `parts` does not name'),
+    ("return {'ce': out.logits.detach().mean()}", 'its gradient is zero'),
+    ("return {'ce': (0*out.logits).sum().log()}", 'the loss is -inf in epoch 0'),
+    ("return {'ce': F.cross_entropy(out.logits, target)}", 'steps by images by classes'),
+    ("return {'ce': out.nothing}", 'AttributeError')])
+def test_a_loss_that_cannot_be_trained_is_told_before_the_first_step(body, words, refused):
+    assert words in refused('try', loss('Bad', body=body), '--seeds', 2)
+    assert not Path('runs').exists()
+
+
+def test_words_that_do_not_fit_are_told_before_the_first_step(refused):
+    file = loss('Good')
+    for words, said in ((['--against', 'Nobody'], "unknown method 'Nobody'"),
+                        (['--set', 'nothing=1'], 'unknown key'),
+                        (['--tier', 'none'], 'unknown tier'),
+                        (['--seeds', 0], '--seeds is 0')):
+        assert said in refused('try', file, *words)
+    assert 'it has no Other' in refused('try', f'{file}:Other')
+    assert 'no loss is named' in refused('try')
+    assert 'exists already' in refused('try', '--new', file)
+    assert not Path('runs').exists()
+
+
+def test_the_template_runs_as_it_is_and_is_judged():
+    assert fresh('try', '--new', 'my_loss.py')[0] == 0
+    code, out, err = fresh('try', 'my_loss.py', '--seeds', 2, '--against', 'Baseline')
+    assert code == 0, err
+    assert 'MyLoss minus each of these' in out and '--tier long' in out
+    assert len(list(Path('runs/mini').glob('*myloss-s?-*/done.json'))) == 2
+    page = Path('reports/try-my_loss/index.html').read_text()
+    assert 'class MyLoss' in page and page.count('<table') == 2 and 'Better or worse' in out
+    kept = json.loads(next(Path('runs/mini').glob('*myloss*/source.json')).read_text())
+    assert kept['MyLoss']['self'] == Path('my_loss.py').read_text()
+    # another text is another run, and what was there of the others is used again
+    before = {p.name for p in Path('runs/mini').iterdir()}
+    text = Path('my_loss.py').read_text()
+    Path('my_loss.py').write_text(text.replace('weight: float = 0.1', 'weight: float = 0.2'))
+    assert fresh('try', 'my_loss.py', '--seeds', 2, '--against', 'Baseline')[0] == 0
+    new = {p.name for p in Path('runs/mini').iterdir()} - before
+    assert len(new) == 2 and all('myloss' in n for n in new)
+    for words in (('status', 'runs/mini'), ('verify', 'runs/mini')):
+        code, out, err = fresh(*words)
+        assert code == 0, (words, out, err)
+
+
+def test_a_loss_travels_to_a_team_of_processes():
+    file = loss('Shared')
+    code, out, err = fresh('run', NAME, '--import', file, *SHORT, '--processes', 2, '--set',
+                           'objective=[{"type":"Shared"}]', '--out', 'runs/team')
+    assert code == 0, err
+    assert len(list(Path('runs/team').glob('*shared-s0-*/done.json'))) == 1
+
+
+def test_a_record_names_no_file_and_loads_none(refused):
+    file = loss('Unknown')
+    code, _, err = fresh('run', NAME, '--import', file, *SHORT, '--set',
+                         'objective=[{"type":"Unknown"}]', '--out', 'runs/one')
+    assert code == 0, err
+    config, = Path('runs/one').glob('*/config.json')
+    code, _, err = fresh('run', config, '--out', 'runs/two')
+    assert code == 1 and "unknown type 'Unknown'" in err
+    assert fresh('run', config, '--import', file, '--out', 'runs/two')[0] == 0
+
+
+NET = '''
+from dataclasses import dataclass
+from torch import nn
+from snn_repro.nn.layers import Arch, Folded, SpikingNet
+from snn_repro.nn.neurons import TKS_LIF, Neuron
+
+@dataclass(frozen=True, kw_only=True)
+class Tiny(Arch):
+    neuron: Neuron = TKS_LIF
+    width: int = 8
+    def build(self, shape, classes, T):
+        body = nn.Sequential(self.neuron.build(), Folded(nn.AdaptiveAvgPool2d(2), nn.Flatten()))
+        stem = Folded(nn.Conv2d(shape[0], self.width, 3, padding=1, bias=False),
+                      nn.BatchNorm2d(self.width))
+        return SpikingNet(stem, body, nn.Linear(4*self.width, classes), T)
+'''
+DATA = '''
+from dataclasses import dataclass
+import torch
+from snn_repro.data.source import Data, Source, Split
+
+@dataclass(frozen=True, kw_only=True)
+class Noise(Data):
+    n: int = 60
+    def load(self, root, seed, T):
+        g = torch.Generator().manual_seed(seed)
+        def part(n):
+            return Source(torch.rand(n, 1, 8, 8, generator=g), torch.arange(n) % 3)
+        return Split(part(self.n), part(0), part(30), ('a', 'b', 'c'))
+'''
+
+
+def test_a_net_and_data_of_ones_own():
+    Path('tiny.py').write_text(NET)
+    Path('noise.py').write_text(DATA)
+    code, out, err = fresh('run', NAME, '--import', 'tiny.py', '--import', 'noise.py', '--set',
+                           'recipe.epochs=1', '--set', 'arch={"type":"Tiny"}', '--set',
+                           'data={"type":"Noise"}', '--out', 'runs/own')
+    assert code == 0, err
+    assert len(list(Path('runs/own').glob('noise-tiny-*/source.json'))) == 1
