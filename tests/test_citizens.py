@@ -239,6 +239,9 @@ def test_a_membrane_that_was_set_is_refused(v):
 def test_a_node_is_made_of_a_setting():
     for p in (2., None, LIF):
         with pytest.raises(UserError, match='expected a LIF'): LIFNode(p)
+    assert LIFNode(tau=4.).p == LIF(tau=4.) and 'tau=4.0' in repr(LIFNode(tau=4.))
+    with pytest.raises(UserError, match="unknown key 'tua'"): LIFNode(tua=4.)
+    with pytest.raises(UserError, match='not both'): LIFNode(LIF(), tau=4.)
 
 
 @pytest.mark.parametrize('keep', (None, 'maps'))

@@ -211,3 +211,11 @@ def test_an_output_folder_that_cannot_be(refused, tmp_path):
 def test_a_forbidden_output_folder_is_named(refused):
     assert 'choose a folder you may write to' in refused('run', NAME, *TINY, '--out',
                                                          '/sys/kernel/runs')
+
+
+def test_alone_it_is_help_and_it_tells_its_version(cli, capsys):
+    from snn_repro import __version__
+    code, out, err = cli()
+    assert code == 0 and 'VERB' in out and 'try' in out and not err
+    with pytest.raises(SystemExit) as stop: cli('--version')
+    assert stop.value.code == 0 and capsys.readouterr().out == f'snn-repro {__version__}\n'

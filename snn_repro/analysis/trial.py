@@ -132,8 +132,8 @@ def _called(e, out: Output, y, epoch: int, teacher: Teacher, where: str):
 GAP = 1.   # points of top-1: the smallest difference that the words care for
 WORDS = {REPRODUCED: 'better', CONTRADICTED: 'worse', NOT_REPRODUCED: 'no difference',
          TOO_LITTLE: 'too little data'}
-LEGEND = ('Better or worse: the interval leaves out zero. No difference: it contains zero and is no '
-          f'wider than {GAP:g} point to either side. Too little data: it is wider; '
+LEGEND = ('Better or worse: the interval leaves out zero. No difference: it contains zero and is '
+          f'no wider than {GAP:g} point to either side. Too little data: it is wider; '
           'take more seeds.')
 BESIDE = {'first step': 'first', 'AURC × 1000': 'aurc'}   # further measures of an effect
 
@@ -257,7 +257,8 @@ def next_step(trial: Trial, tier: Tier, workers: int) -> str:
 def trial_page(trial: Trial, tier: Tier, said: str, source: dict[str, str]) -> str:
     "The trial as a page that opens from disk."
     picture = base64.b64encode(trial.figure.png()).decode()
-    texts = ''.join(f'<h3>{escape(n)}</h3><div class="wide"><pre>{escape(t)}</pre></div>' for n, t in source.items())
+    texts = ''.join(f'<h3>{escape(name)}</h3><div class="wide"><pre>{escape(text)}</pre></div>'
+                    for name, text in source.items())
     return f"""<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>{escape(trial.name)}</title>
 <style>{style()}</style><h1>{escape(trial.name)}, judged: tier <em>{tier.name}</em></h1>

@@ -2,6 +2,7 @@
 import argparse, shutil, sys
 from pathlib import Path
 
+from snn_repro import __version__
 from snn_repro.core.spec import UserError, check
 from snn_repro.core.system import name_user, place, speak_any_letter
 from snn_repro.experiments.tiers import TIERS
@@ -166,7 +167,9 @@ def parser(*functions) -> Parser:
     options those of `OPTIONS`."""
     p = Parser(prog='snn-repro',
                description='TKS and EnOF-SNN rebuilt: every table and figure from run records.')
-    verbs = p.add_subparsers(dest='verb', required=True, metavar='VERB')
+    p.add_argument('--version', action='version', version=f'snn-repro {__version__}')
+    verbs = p.add_subparsers(dest='verb', metavar='VERB')
+    p.set_defaults(do=lambda a: p.print_help())
     for do in functions:
         name = do.__name__.removesuffix('_')
         verb = verbs.add_parser(name, help=do.__doc__, description=do.__doc__)

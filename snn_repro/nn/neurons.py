@@ -191,18 +191,21 @@ def states_are_counted() -> bool:
 
 # %% ../../nbs/1_neurons/01_neurons.ipynb #36ddd9e2
 class LIFNode(neuron.LIFNode):
-    """The LIF `p` as a module: current `[T, B, ...]` to spikes `[T, B, ...]`, through
-    `kernels.fused_lif`. It has no state.
+    """The LIF `p`, or one of these values (`tau=2.`, …), as a module: current
+    `[T, B, ...]` to spikes `[T, B, ...]`, through `kernels.fused_lif`. It has no state.
 
     A SpikingJelly node in step mode 'm': `functional.reset_net`, monitors and
     `store_v_seq` (the membrane after resets, in `v_seq`) work. Raises `UserError` for
-    step mode 's', for anything but a `LIF`, for a membrane `v` that was set, and under
-    SpikingJelly's `NeuronStateCounter`, which would find no state to count:
-    `baselines.as_spikingjelly` (chapter 9.5) gives nodes that have one.
+    step mode 's', for anything but a `LIF` or its values, for a membrane `v` that was
+    set, and under SpikingJelly's `NeuronStateCounter`, which would find no state to
+    count: `baselines.as_spikingjelly` (chapter 9.5) gives nodes that have one.
     """
-    def __init__(self, p: LIF):
+    def __init__(self, p: LIF | None = None, **values):
+        if values:
+            check(p is None, 'give a LIF or its values, not both', 'LIFNode')
+            p = LIF.from_dict(values, 'LIFNode')
         check(isinstance(p, LIF), f'expected a LIF, found {p!r}', 'LIFNode',
-              'TKS_LIF.build(), or LIFNode(LIF(tau=2.))')
+              'TKS_LIF.build(), LIFNode(LIF(tau=2.)), or LIFNode(tau=2.)')
         self.p = p
         fire = partial(spike, surrogate=p.surrogate)
         super().__init__(float(p.tau), p.decay_input, float(p.v_threshold), 0., fire,
@@ -216,6 +219,7 @@ class LIFNode(neuron.LIFNode):
               "give the whole sequence [T, B, ...] in step_mode 'm'")
 
     def supported_step_mode(self): return 'm',
+    def extra_repr(self): return repr(self.p).partition('(')[2][:-1]
 
     # chapter 9.1 has a compiled one, chapter 9.3 one fused with what stands before
     kernel = staticmethod(fused_lif)
