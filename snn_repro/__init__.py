@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from snn_repro.metrics.classification import aurc
     from snn_repro.nn.neurons import LIF, LIFNode
     from snn_repro.training.fit import fit
+    from snn_repro.training.trained import load_run
 
 __getattr__, __dir__, __all__ = lazy(__name__, {
     'nn.neurons': 'LIF LIFNode',
@@ -24,4 +25,5 @@ __getattr__, __dir__, __all__ = lazy(__name__, {
     'losses.laf': 'LAF',
     'metrics.classification': 'aurc',
     'experiments.experiment': 'Experiment',
-    'training.fit': 'fit'})
+    'training.fit': 'fit',
+    'training.trained': 'load_run'})

@@ -92,6 +92,11 @@ OPTIONS = {
                folder('--out', 'folder of the page (default: reports/TIER)')),
     'verify': (folder('dir', 'folder of packed records, or of runs (default: results)', nargs='?',
                       default=Path('results')),),
+    'predict': (folder('run', 'folder of a finished run'),
+                option('images', nargs='+', type=Path, metavar='IMAGE', help='image files'),
+                number('--stop', 'end at the first step that is as sure (0 to 1)', float, 'P'),
+                option('--csv', type=Path, metavar='FILE', help='also write the answers there'),
+                DEVICE, IMPORT),
     'bench': (option('race', nargs='*', metavar='RACE',
                      help='neurons, training, inference, memory, objectives, data, growth, gpu, or '
                      'the id of one race (default: all but growth and gpu)'),

@@ -159,6 +159,19 @@ def try_(a):
                 Path('reports')/f'try-{file.stem}', columns())
 
 
+def predict(a):
+    "what the net of a finished run says of images: class, confidence, and after how many steps"
+    from snn_repro.core.files import make_folder, write
+    from snn_repro.core.text import table
+    from snn_repro.training.trained import predict_files
+    rows = predict_files(a.run, a.images, a.stop, a.device)
+    print(table(tuple(rows[0]), [tuple(r.values()) for r in rows], columns()))
+    if a.csv:
+        import pandas as pd
+        make_folder(a.csv.parent)
+        write(a.csv, pd.DataFrame(rows).to_csv(index=False))
+
+
 def bench(a):
     """how fast and how small neurons, training and inference are here, against other libraries and
     the net without spikes"""
@@ -180,5 +193,5 @@ def sprint(a):
     write_sprint(chosen(a)[1], a.goal, a.seeds, out, runtime(a, bar=True), a.json, columns())
 
 
-VERBS = (reproduce, work_, status, compare, plan_, list_, show, run, try_, data, report, verify,
-         bench, sprint)
+VERBS = (reproduce, work_, status, compare, plan_, list_, show, run, try_, predict, data, report,
+         verify, bench, sprint)
