@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..core.files import read_json
-from ..core.spec import UserError, check
+from ..core.spec import check
 from ..data.image_folders import centre, opened
 from ..data.source import Source
 from ..experiments.experiment import Experiment
