@@ -120,7 +120,6 @@ def test_of_several_processes_one_tells_what_is_wrong(cli, teamed):
     (['reproduce', '--workers', '0'], 'choose 1 or more'),
     (['reproduce', '--fast'], '--help'),
     (['produce'], 'invalid choice'),
-    ([], '--help'),
     (['show', NAME, '--variant', 'text'], 'unknown variant'),
     (['show', NAME, '--set', 'recipe.epoch=3'], "unknown key 'epoch'"),
     (['show', NAME, '--set', 'recipe.epochs=many'], 'expected int'),

@@ -241,7 +241,7 @@ def test_a_lock_is_left_behind_when_it_is_silent(tmp_path, monkeypatch, host, ag
 
 def test_a_full_disk_keeps_what_was_good(tmp_path, monkeypatch):
     e = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=4))
-    fsync, left = os.fsync, iter(range(9))
+    fsync, left = os.fsync, iter(range(10))
     def full(descriptor):
         if next(left, None) is None: raise OSError(errno.ENOSPC, 'No space left on device')
         fsync(descriptor)

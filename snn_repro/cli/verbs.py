@@ -146,7 +146,7 @@ def try_(a):
     at_least_one(a, 'seeds', 'workers')
     tier, own = find_tier(a.tier), terms(pick(a.loss, Objective))
     file, _ = parted(a.loss)
-    a.imports.append(file)
+    a.imports = [*a.imports, file]
     first = tier.first if a.first_seed is None else a.first_seed
     name = ' + '.join(type(o).__name__ for o in own) + ''.join(f', {s}' for s in a.set)
     own, how = changed(own, a.set), runtime(a)
