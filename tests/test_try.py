@@ -100,8 +100,9 @@ def test_words_that_do_not_fit_are_told_before_the_first_step(refused):
 
 def test_the_template_runs_as_it_is_and_is_judged():
     assert fresh('try', '--new', 'my_loss.py')[0] == 0
-    code, out, err = fresh('try', 'my_loss.py', '--seeds', 2, '--against', 'Baseline')
-    assert code == 0, err
+    code, out, err = fresh('try', 'my_loss.py', '--seeds', 2,
+                           '--against', 'Baseline', 'TKS (text)')
+    assert code == 0 and 'TKS (text)' in out, err
     assert 'MyLoss minus each of these' in out and '--tier long' in out
     assert len(list(Path('runs/mini').glob('*myloss-s?-*/done.json'))) == 2
     page = Path('reports/try-my_loss/index.html').read_text()

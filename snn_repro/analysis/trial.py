@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ON', 'AGAINST', 'GAP', 'WORDS', 'LEGEND', 'BESIDE', 'LOOK', 'terms', 'changed', 'entrants', 'check_loss', 'Effect',
-           'differences', 'effects_of', 'effect_table', 'method_table', 'effect_figure', 'Trial', 'try_loss',
-           'next_step', 'trial_page', 'write_trial', 'new_file']
+           'effects_of', 'effect_table', 'method_table', 'effect_figure', 'Trial', 'try_loss', 'next_step',
+           'trial_page', 'write_trial', 'new_file']
 
 # %% ../../nbs/7_analysis/14_trial.ipynb #4e09db74
 import base64, traceback
@@ -14,7 +14,7 @@ from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import NamedTuple
 
 import matplotlib
@@ -24,7 +24,7 @@ import torch
 from .figures import STYLE, Drawing, finish
 from .page import html_table, style
 from .stats import (CONTRADICTED, NOT_REPRODUCED, REPRODUCED, TOO_LITTLE, Judged,
-                                      by_seed, judge)
+                                      judge)
 from .tables import MEASURES, to_text
 from ..core.files import make_folder, write
 from ..core.spec import UserError, check, edits
@@ -77,8 +77,8 @@ def entrants(own: tuple[Objective, ...], name: str, against: Sequence[str], tier
     check(against, 'nothing to compare with', '--against', 'name at least Baseline')
     *place, star = ON[on]
     def scaled(method):
-        check(method in METHODS, f'unknown method {method!r}', '--against',
-              'choose from ' + ', '.join(METHODS))
+        check(method.removesuffix(' (text)') in METHODS, f'unknown method {method!r}',
+              '--against', 'choose from ' + ', '.join(METHODS))
         e = tier.scale(tks_experiment(*place, method + star))
         check(e, f'nothing stands in for its data in tier {tier.name}', method,
               'choose another tier')
@@ -145,24 +145,19 @@ class Effect(NamedTuple):
     beside: dict[str, float]
     time: float
 
-def differences(a: list, b: list, of) -> list[float]:
-    "The paired differences of a measure over the seeds that both have."
-    mine, theirs = by_seed(a, of), by_seed(b, of)
-    return [mine[s] - theirs[s] for s in mine if s in theirs]
-
 def effects_of(runs: dict[str, list], name: str) -> list[Effect]:
-    "The effects of `name` against each other method in `runs` (method -> records)."
+    """The effects of `name` against each other method in `runs`: method -> records, of the same
+    seeds in the same order."""
     own, others = runs[name], {m: r for m, r in runs.items() if m != name}
-    judged = judge([differences(own, r, MEASURES['top1']) for r in others.values()],
-                   [GAP]*len(others))
-    def seconds(r): return r.env['seconds']
-    def longer(theirs):
-        mine, other = by_seed(own, seconds), by_seed(theirs, seconds)
-        return median(mine[s]/other[s] for s in mine if s in other)
-    def beside(theirs):
-        return {title: float(pd.Series(differences(own, theirs, MEASURES[key])).mean())
-                for title, key in BESIDE.items()}
-    return [Effect(m, j, beside(r), longer(r)) for (m, r), j in zip(others.items(), judged)]
+    def less(theirs, key):
+        of = MEASURES[key]
+        return [of(a) - of(b) for a, b in zip(own, theirs, strict=True)]
+    def effect(m, theirs, judged):
+        beside = {title: mean(less(theirs, key)) for title, key in BESIDE.items()}
+        ratio = median(a.env['seconds']/b.env['seconds'] for a, b in zip(own, theirs))
+        return Effect(m, judged, beside, ratio)
+    judged = judge([less(r, 'top1') for r in others.values()], [GAP]*len(others))
+    return [effect(m, r, j) for (m, r), j in zip(others.items(), judged)]
 
 # %% ../../nbs/7_analysis/14_trial.ipynb #3641e40f
 def effect_table(found: list[Effect]) -> pd.DataFrame:
@@ -179,13 +174,12 @@ def effect_table(found: list[Effect]) -> pd.DataFrame:
 
 def method_table(runs: dict[str, list]) -> pd.DataFrame:
     "Each method's own numbers: means over its seeds."
-    def mean(records, of): return pd.Series([of(r) for r in records]).mean()
     def line(m, r):
         shown = {'top-1 %': 'top1', 'first step': 'first', 'AURC × 1000': 'aurc'}
         return ({'method': m, 'seeds': str(len(r))}
-                | {title: f'{mean(r, MEASURES[key]):.2f}' for title, key in shown.items()}
-                | {'training %': f'{100*mean(r, lambda r: r.history["train"].iloc[-1]):.1f}'})
-    return pd.DataFrame([line(*one) for one in runs.items() if one[1]]).set_index('method')
+                | {title: f'{mean(map(MEASURES[key], r)):.2f}' for title, key in shown.items()}
+                | {'training %': f'{100*mean(x.history["train"].iloc[-1] for x in r):.1f}'})
+    return pd.DataFrame([line(*one) for one in runs.items()]).set_index('method')
 
 # %% ../../nbs/7_analysis/14_trial.ipynb #49eb58dc
 LOOK = {'better': ('#0072B2', '^'), 'worse': ('#D55E00', 'v'), 'no difference': ('#555555', 'o'),

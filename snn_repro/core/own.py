@@ -21,7 +21,7 @@ def load(file) -> ModuleType:
     found = next((m for n, m in sys.modules.items()
                   if n.startswith(PREFIX) and getattr(m, '__file__', None) == str(path)), None)
     if found is None: return _execute(path, PREFIX + path.stem)
-    check(found.__loader__.get_data(str(path)) == found.text,
+    check(path.read_bytes() == found.text,
           'this file was changed after it was loaded', str(file), 'start a new process')
     return found
 
