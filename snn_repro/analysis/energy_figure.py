@@ -45,7 +45,7 @@ def draw_energy(ax, filled, merged: bool, line: str = 'method'):
         for t, at, top in zip(T, x, y + np.nan_to_num(dy)):
             if not ordinary:
                 ax.annotate(f'{t:.0f}', (at, top), (0, 2), textcoords='offset points', ha='center',
-                            fontsize=6, color=how['color'])
+                            fontsize=7.5, color=how['color'])
 
 def energy_figure(filled, tier: str, title: str, notes=(), line='method') -> Drawing:
     """Accuracy against the energy of an inference, by both rules of counting (`RULES`), a point for

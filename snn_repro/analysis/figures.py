@@ -11,6 +11,7 @@ __all__ = ['INKS', 'MARKS', 'HATCHES', 'DASHES', 'STYLE', 'FAMILIAR', 'Drawing',
 # %% ../../nbs/7_analysis/03_figures.ipynb #34952d30
 from collections import defaultdict
 from itertools import cycle
+from importlib.resources import files
 from io import BytesIO
 import textwrap
 import matplotlib
@@ -30,7 +31,7 @@ class Drawing(Figure):
     caption: str = ''
     runs: tuple = ()
 
-    def png(self, dpi: int = 110) -> bytes:
+    def png(self, dpi: int = 120) -> bytes:
         "The picture as a small PNG file (128 colours) that carries caption and runs."
         raw, out, info = BytesIO(), BytesIO(), PngInfo()
         self.savefig(raw, format='png', dpi=dpi)
@@ -45,9 +46,10 @@ class Drawing(Figure):
 INKS = ('#000000', '#E69F00', '#0072B2', '#009E73', '#D55E00', '#CC79A7', '#56B4E9')
 MARKS, HATCHES = 'osD^vPX', ('', '///', '...', 'xx', '\\\\\\', '++', 'oo')
 DASHES = ('-', '--', '-.', ':', (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-STYLE = {'font.size': 8, 'axes.titlesize': 8, 'figure.titlesize': 9, 'axes.spines.top': False,
-         'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': .25, 'lines.linewidth': 1.4,
-         'lines.markersize': 4, 'hatch.linewidth': .5, 'figure.facecolor': 'white'}
+STYLE = matplotlib.rc_params_from_file(files('snn_repro')/'assets/figures.mplstyle',
+                                       use_default_template=False)
+STYLE |= {'font.size': 8, 'axes.titlesize': 8, 'axes.labelsize': 8, 'figure.titlesize': 9,
+          'axes.grid': True}
 
 FAMILIAR = ('Baseline', 'TKS', 'TET', 'LS')
 
@@ -118,8 +120,8 @@ def finish(fig: Drawing, title: str, caption: str, runs: tuple):
     handles = {label: h for ax in fig.axes for h, label in zip(*ax.get_legend_handles_labels())}
     if handles:
         fig.legend(handles.values(), handles.keys(), loc='outside right center', frameon=False)
-    width = int(17 * fig.get_figwidth())   # letters at this size are about 1/18 inch wide
-    fig.supxlabel('\n'.join(textwrap.wrap(caption, width)), x=.01, ha='left', fontsize=7)
+    width = int(16 * fig.get_figwidth())   # letters at this size are about 1/17 inch wide
+    fig.supxlabel('\n'.join(textwrap.wrap(caption, width)), x=.01, ha='left', fontsize=7.5)
     fig.caption, fig.runs = caption, runs
 
 # %% ../../nbs/7_analysis/03_figures.ipynb #4b325fac
