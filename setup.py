@@ -30,7 +30,8 @@ setuptools.setup(
     include_package_data=True,
     python_requires='>=' + cfg['min_python'],
     install_requires=shlex.split(cfg['requirements']),
-    extras_require={'dev': shlex.split(cfg['dev_requirements'])},
+    extras_require={k.removesuffix('_requirements'): shlex.split(v) for k, v in cfg.items()
+                    if k.endswith('_requirements')},
     entry_points={'console_scripts': shlex.split(cfg['console_scripts']),
                   'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
     long_description=readme.read_text(encoding='utf-8') if readme.exists() else '',

@@ -390,8 +390,8 @@ def test_slow_bfloat16_is_left_out_unless_it_is_named(cli, settled, monkeypatch)
 def test_peers_that_are_not_installed_are_named_in_a_line(cli, settled, monkeypatch):
     monkeypatch.setattr(benches, 'installed', lambda: {'sinabs': '3'})
     made_up(monkeypatch, Benchmark('neurons', 'a', one))
-    assert ('Not installed: norse, snntorch\n' in cli('bench', '--peers')[1] and
-            'Not installed' not in cli('bench')[1])
+    assert ('Not installed: norse, snntorch (pip install "snn-repro[bench]")\n' in
+            cli('bench', '--peers')[1] and 'Not installed' not in cli('bench')[1])
 
 
 @pytest.mark.parametrize('args, said', [

@@ -253,7 +253,8 @@ def write_bench(names, how: BenchConfig, file: Path | None = None, width: int = 
     if out:
         print(
             wrap(f'Left out, since this processor only imitates bfloat16: {", ".join(out)}', width))
-    if missing: print(wrap(f'Not installed: {", ".join(missing)}', width))
+    if missing:
+        print(wrap(f'Not installed: {", ".join(missing)} (pip install "snn-repro[bench]")', width))
     def tell(rows):
         if rows: print(page(rows, width), end='\n\n', flush=True)
     def keep(rows):

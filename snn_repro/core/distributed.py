@@ -15,6 +15,7 @@ import torch
 import torch.distributed as torch_dist
 from torch import nn
 
+from .extras import needed
 from .spec import UserError, check
 from .system import place
 
@@ -86,14 +87,14 @@ def team(device: str = 'cpu') -> Distributed:
     """The team that this process was started in, by `accelerate launch`, `torchrun`, a job of
     chapter 6.9 or `spawn`; it alone if it was not."""
     if not in_team(): return Distributed(device=device)
-    from accelerate import PartialState
+    accelerate = needed('accelerate', 'cluster')
     check(device in ('cpu', 'cuda'),
           f'a team computes on cpu or on cuda, each process on a GPU of its own, not on {device!r}',
           'device')
     check(device == 'cpu' or torch.cuda.device_count() > int(os.environ['LOCAL_RANK']),
           f'{torch.cuda.device_count()} GPUs can be used here, a process needs one each',
           "device 'cuda'", 'start fewer processes')
-    state = PartialState(cpu=device == 'cpu')
+    state = accelerate.PartialState(cpu=device == 'cpu')
     check(state.num_processes == place()[1],
           f'{state.num_processes} of {place()[1]} processes found each other', 'team')
     return Distributed(state.process_index, state.num_processes, str(state.device))
@@ -103,7 +104,7 @@ def spawn(n: int, function, *args) -> list:
     """Call `function(*args)` in `n` new processes that are one team, and return what each returned.
     Raises their `UserError`, one of its own where a process was killed, and any other exception of
     theirs with its traceback."""
-    import cloudpickle
+    cloudpickle = needed('cloudpickle', 'cluster')
     from torch.multiprocessing import ProcessExitedException, start_processes
     # by the module's name: a new process cannot look into a notebook's cells
     from snn_repro.core.distributed import _member

@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from ..core.distributed import Distributed, in_team, spawn, synchronised, team
+from ..core.extras import needed
 from ..core.files import (ERROR, locked, make_folder, no_empty_folder, readable, sha256,
                                   write_json)
 from ..core.own import sources
@@ -29,8 +30,8 @@ from ..nn.layers import SpikingNet
 from ..records.runs import Record, open_run, save_run
 from .checkpoint import NonFinite, Progress, Sums, drop_checkpoints
 from .data_check import look_once, trace
-from .environment import (Runtime, check_device, digest_of, environment_info,
-                                            load, preflight, probe, threads)
+from .environment import (Runtime, check_device, check_extras, digest_of,
+                                            environment_info, load, preflight, probe, threads)
 from .loop import FrozenANN, batches, build, evaluate, optimizer, train_epoch
 from .operations import count_trained
 
@@ -40,6 +41,7 @@ def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record | None
     read, not repeated. In a team every process calls it, and process 0 gets the record. Raises
     `UserError` before training where something is wrong or another process is at this run (`Held`),
     and at once when a loss is not finite."""
+    check_extras(runtime)
     folder = Path(out)/e.id
     if runtime.processes > 1 and not in_team():
         if not _finished(e, folder, runtime.root): spawn(runtime.processes, _join, e, out, runtime)
@@ -248,8 +250,8 @@ def tensorboard_logger(folder: Path | None, name: str, epoch: int):
     if folder is None:
         yield lambda row: None
         return
-    from torch.utils.tensorboard import SummaryWriter
-    with SummaryWriter(Path(folder)/name, purge_step=epoch) as writer:
+    board = needed('torch.utils.tensorboard', 'tensorboard')
+    with board.SummaryWriter(Path(folder)/name, purge_step=epoch) as writer:
         def write(row):
             for k, v in row.items():
                 if k != 'epoch': writer.add_scalar(k, v, row['epoch'])

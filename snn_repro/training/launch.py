@@ -17,7 +17,7 @@ from snn_repro.experiments.experiment import Experiment
 from snn_repro.records.queue import PLAN, fail, is_done, why_failed, write_plan
 from snn_repro.records.runs import open_run
 from snn_repro.training.data_check import look_once
-from snn_repro.training.environment import Runtime, check_device, load, preflight
+from snn_repro.training.environment import Runtime, check_device, check_extras, load, preflight
 from snn_repro.training.fit import check_data
 from snn_repro.training.worker import ALLOCATOR_ENV, PARENT
 
@@ -61,6 +61,7 @@ def prepare(experiments, out, runtime: Runtime = Runtime()) -> tuple[Path, list[
     """Write the plan of `experiments` and their teachers into the folder `out`, which is made:
     (`out`, what is left to do). What failed before is tried again. Raises `UserError` if `out`
     cannot be written or holds a changed run, or if a data set or net cannot be had."""
+    check_extras(runtime)
     with no_empty_folder(out):
         out = make_folder(out)
         left = undone(experiments, out, runtime.root)

@@ -10,6 +10,9 @@ from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
+from snn_repro.core.extras import needed
+
+needed('submitit', 'cluster')
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 from submitit.slurm.slurm import SlurmExecutor
