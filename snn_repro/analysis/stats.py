@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SHOWS', 'AGAINST', 'OPPOSITE', 'OPEN', 'REPRODUCED', 'CONTRADICTED', 'NOT_REPRODUCED', 'TOO_LITTLE', 'VERDICTS',
            'FIRM', 'BORDERLINE', 'Paired', 'paired', 'mean_sd', 'by_seed', 'paired_runs', 'verdict', 'compare', 'tally',
-           'Judged', 'p_value', 'holm_levels', 'power', 'rule', 'judge_at', 'judge', 'words_of', 'redrawn', 'repeated',
-           'equivalence', 'equivalence_power', 'two_way']
+           'Judged', 'spread', 'p_value', 'holm_levels', 'power', 'rule', 'judge_at', 'judge', 'words_of', 'redrawn',
+           'repeated', 'equivalence', 'equivalence_power', 'two_way']
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #db8f6b67
 from typing import NamedTuple
@@ -101,11 +101,17 @@ class Judged(NamedTuple):
     mean: float; low: float; high: float; boot_low: float; boot_high: float; p: float; above: float
     power: float; n: int; level: float; verdict: str
 
+def spread(d) -> float:
+    """Sample standard deviation of differences `d`. NaN where they do not tell how others would
+    spread: fewer than two, or all one number other than zero. (All zero: the runs are alike.)"""
+    if len(d) < 2 or np.ptp(d) == 0 != d[0]: return float('nan')
+    return float(np.std(d, ddof=1))
+
 def p_value(d) -> float:
-    """Two-sided p of the paired t-test for differences `d`; 1 if all are zero, 0 if all are one
-    other number, NaN for fewer than two."""
-    if len(d) < 2: return float('nan')
-    if np.ptp(d) == 0: return float(d[0] == 0)
+    """Two-sided p of the paired t-test for differences `d`; 1 if all are zero, NaN where their
+    spread is not known."""
+    if np.isnan(spread(d)): return float('nan')
+    if np.ptp(d) == 0: return 1.
     from scipy.stats import ttest_1samp
     return float(ttest_1samp(d, 0).pvalue)
 
@@ -124,9 +130,9 @@ def holm_levels(p, error: float = .05) -> np.ndarray:
 
 def power(gap: float, sd: float, n: int, level: float) -> float:
     """The chance that a two-sided paired t-test of `n` seeds at `level` shows a true difference
-    `gap`, if the differences spread by `sd`."""
+    `gap`, if the differences spread by `sd` (NaN: not known)."""
     from scipy.stats import f, ncf   # the square of Student's t is an F
-    if n < 2: return float('nan')
+    if n < 2 or np.isnan(sd): return float('nan')
     if sd == 0: return 1.
     return float(ncf.sf(f.isf(level, 1, n - 1), 1, n - 1, n*(gap/sd)**2))
 
@@ -144,16 +150,15 @@ def judge_at(d, gap: float, level: float) -> Judged:
     BCa, a generator of its own for each comparison, seeded with 0)."""
     from scipy.stats import bootstrap, ttest_1samp
     d = np.asarray(d, float)
-    n, mean, constant = len(d), float(d.mean()), len(d) < 2 or np.ptp(d) == 0
-    if constant: low = high = boot_low = boot_high = mean if n > 1 else float('nan')
+    n, mean, sd = len(d), float(d.mean()), spread(d)
+    if not sd > 0: low = high = boot_low = boot_high = sd   # zero, or not known
     else:
         low, high = ttest_1samp(d, 0).confidence_interval(1 - level)
         boot_low, boot_high = bootstrap((d,), np.mean, confidence_level=1 - level,
                                         rng=np.random.default_rng(0)).confidence_interval
     above = float(((d > 0) + (d == 0)/2).mean())
-    chance = power(gap, 0. if constant else d.std(ddof=1), n, level)
     return Judged(mean, float(low), float(high), float(boot_low), float(boot_high), p_value(d),
-                  above, chance, n, float(level), rule(low, high, gap))
+                  above, power(gap, sd, n, level), n, float(level), rule(low, high, gap))
 
 def judge(differences, gaps) -> list[Judged]:
     """The comparisons of one claim under the rule, corrected together by Holm's step-down: for each
@@ -176,13 +181,14 @@ def words_of(differences, gaps) -> np.ndarray:
                   for of in (np.mean, lambda d, axis: np.ptp(d, axis) == 0))
     sd = np.stack([d.std(-1, ddof=d.shape[-1] > 1) for d in ds], -1)*~flat
     error, free = sd/np.sqrt(n), np.maximum(n - 1, 1)
+    unknown = (n < 2) | flat & (mean != 0)
     with np.errstate(divide='ignore', invalid='ignore'):
-        p = np.where(flat, mean == 0, 2*t.sf(abs(mean)/error, free))
-    levels = holm_levels(np.where(n < 2, np.nan, p))
+        p = np.where(flat, 1., 2*t.sf(abs(mean)/error, free))
+    levels = holm_levels(np.where(unknown, np.nan, p))
     width = t.isf(levels/2, free)*error
     found = np.select([mean - width > 0, mean + width < 0, width <= gaps],
                       np.array(VERDICTS[:3], object), TOO_LITTLE)
-    return np.where(n < 2, TOO_LITTLE, found)
+    return np.where(unknown, TOO_LITTLE, found)
 
 def redrawn(differences, gaps, draws: int = 999) -> np.ndarray:
     """The verdicts `[draws, m]` of the comparisons of one claim in redraws of their seeds with
@@ -200,18 +206,17 @@ def repeated(said, redraws) -> float:
 def equivalence(d, margin: float, error: float = .05) -> Judged:
     """Whether the mean of the paired differences `d` lies within ± `margin`: two one-sided t-tests
     at `error` each. *reproduced*: the interval at 1 - 2·error lies inside, *contradicted*: outside,
-    else *too little data*. `p` is the larger of the two; the power is that for a true difference of
-    0."""
+    else *too little data*. `p` is the larger of the two (0 where all differences are 0, NaN where
+    their spread is not known); the power is that for a true difference of 0."""
     from scipy.stats import ttest_1samp
     check(margin > 0, f'margin is {margin}', 'equivalence', 'choose more than 0')
-    one = judge_at(d, margin, 2*error)
-    tests = [ttest_1samp(d, end, alternative=side).pvalue
-             for end, side in ((-margin, 'greater'), (margin, 'less'))]
+    one, sd = judge_at(d, margin, 2*error), spread(d)
+    p = sd if not sd > 0 else max(ttest_1samp(d, end, alternative=side).pvalue for end, side in
+                                  ((-margin, 'greater'), (margin, 'less')))
     inside, outside = (-margin < one.low and one.high < margin,
                        one.low >= margin or one.high <= -margin)
     word = REPRODUCED if inside else CONTRADICTED if outside else TOO_LITTLE
-    sd = float(np.std(d, ddof=1))
-    return one._replace(p=float(max(tests)), power=equivalence_power(margin, sd, len(d), error),
+    return one._replace(p=float(p), power=equivalence_power(margin, sd, len(d), error),
                         verdict=word)
 
 def equivalence_power(margin: float, sd: float, n: int, error: float = .05) -> float:
@@ -219,7 +224,7 @@ def equivalence_power(margin: float, sd: float, n: int, error: float = .05) -> f
     is no difference: the mean must lie inside the margin by t·s/√n, averaged over the spreads s
     that n seeds may show if the true one is `sd`."""
     from scipy.stats import chi2, norm, t
-    if sd == 0: return 1.
+    if not sd > 0: return 1. if sd == 0 else float('nan')
     quantiles = (np.arange(400) + .5)/400
     s = sd*np.sqrt(chi2.ppf(quantiles, n - 1)/(n - 1))
     room = (margin*np.sqrt(n) - t.isf(error, n - 1)*s)/sd
@@ -240,8 +245,8 @@ def two_way(d, error: float = .05) -> Paired:
     free = S - 1, N - 1, (S - 1)*(N - 1)
     squares = [N*(seed**2).sum(), S*(image**2).sum(), (rest**2).sum()]
     ms = [s/f for s, f in zip(squares, free)]
-    spread = max(ms[0] + ms[1] - ms[2], ms[0], ms[1])   # never below what one of them alone tells
-    df = spread**2/sum(m**2/f for m, f in zip(ms, free)) if spread else 1.
-    half = t.ppf(1 - error/2, df)*np.sqrt(spread/(S*N))
+    variance = max(ms[0] + ms[1] - ms[2], ms[0], ms[1])   # never below what one of them alone tells
+    df = variance**2/sum(m**2/f for m, f in zip(ms, free)) if variance else 1.
+    half = t.ppf(1 - error/2, df)*np.sqrt(variance/(S*N))
     return Paired(float(mean), float(mean - half), float(mean + half),
                   int((d.mean(1) > 0).sum()), S)

@@ -164,8 +164,9 @@ def effect_table(found: list[Effect]) -> pd.DataFrame:
     "A line an opponent: the difference of top-1, its corrected interval, and what it says."
     def line(e):
         j = e.top1
-        interval = f'{j.low:+.2f} to {j.high:+.2f}' if j.n > 1 else '–'
-        power = f'{j.power:.2f}' if j.n > 1 else '–'
+        known = pd.notna(j.low)
+        interval = f'{j.low:+.2f} to {j.high:+.2f}' if known else '–'
+        power = f'{j.power:.2f}' if known else '–'
         return ({'against': e.against, 'in a word': WORDS[j.verdict], 'points':
                  f'{j.mean:+.2f}', 'interval': interval, 'P(better)': f'{j.above:.2f}',
                  'power': power} | {k: f'{v:+.2f}' for k, v in e.beside.items()}
