@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import spikingjelly.datasets.utils   # noqa: F401 (it takes seconds, which are not the readers')
 import torch
 from hypothesis import given
 from hypothesis import strategies as st

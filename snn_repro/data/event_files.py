@@ -41,13 +41,13 @@ def read_bin(path) -> dict[str, np.ndarray]:
     """Events of a 40-bit file (N-MNIST, N-Caltech101) in the file's order: int64 arrays t (µs), x,
     y, p (1: brighter), [N] each. Raises `UserError` for a file that is missing, empty or cut short,
     and as `wound_on` does."""
-    from spikingjelly.datasets.utils import load_ATIS_bin   # here, since importing it takes seconds
     n = file_size(path, AGAIN)
     check(n % 5 == 0, f'{n} bytes are not a multiple of 5: the file is cut short', str(path), AGAIN)
-    with readable_errors(path): e = {k: v.astype(np.int64) for k, v in load_ATIS_bin(path).items()}
-    note = e['y'] == 240
-    e['t'] = wound_on(e['t'], 23, str(path)) + 2 ** 13 * note.cumsum()
-    return {k: v[~note] for k, v in e.items()}
+    with readable_errors(path): data = Path(path).read_bytes()
+    x, y, *rest = np.frombuffer(data, np.uint8).reshape(-1, 5).T.astype(np.int64)
+    word, note = rest[0] << 16 | rest[1] << 8 | rest[2], y == 240
+    t = wound_on(word & 2 ** 23 - 1, 23, str(path)) + 2 ** 13 * note.cumsum()
+    return {k: v[~note] for k, v in {'t': t, 'x': x, 'y': y, 'p': word >> 23}.items()}
 
 # %% ../../nbs/4_data/12_event_files.ipynb #2a86c779
 def read_aedat(path) -> dict[str, np.ndarray]:
