@@ -4,13 +4,17 @@ import os, re, shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 from conftest import NAME, TINY, power_cut
+from snn_repro.analysis.catalogue import contents
 from snn_repro.analysis.exhibits import asked
 from snn_repro.cli import plan as estimate
+from snn_repro.cli.finished import finished
+from snn_repro.core.files import SEAL, read_json, seal, write_json
 from snn_repro.core.spec import UserError
 from snn_repro.data.digits import Digits
 from snn_repro.data.event_images import EventImages
@@ -19,10 +23,13 @@ from snn_repro.data.few_cars import FewCars
 from snn_repro.data.image_folders import ImageNet1k
 from snn_repro.data.images import CIFAR10, CIFAR100
 from snn_repro.data.placeholder import Unseen, extent
-from snn_repro.data.source import Validation
+from snn_repro.data.source import Data, Validation
 from snn_repro.experiments.experiment import Experiment
 from snn_repro.experiments.tiers import find_tier
+from snn_repro.records.runs import SCHEMA, save_run
+from snn_repro.records.seen import home_in
 from snn_repro.training import fit as training
+from snn_repro.training.data_check import home_of, trace
 from snn_repro.training.environment import Runtime
 from snn_repro.training.fit import fit
 from snn_repro.training.launch import launch
@@ -110,6 +117,76 @@ def test_a_run_goes_on_where_only_the_test_part_was_mended(tmp_path, root, capsy
     whole = fit(e, tmp_path/'whole', how)
     same = [(tmp_path/out/e.id/'weights.safetensors').read_bytes() for out in ('runs', 'whole')]
     assert same[0] == same[1] and went_on.env['data'] == whole.env['data']
+
+
+# A hit without torch
+
+@pytest.fixture
+def sealed_run(tmp_path):
+    """A finished run of tier `small`, as far as its files tell, on CIFAR-10 under `sets`:
+    `(runs, sets, folder of the run)`."""
+    e, sets = asked(RUN, find_tier('small'))[1], tmp_path/'sets'
+    file = sets/CIFAR10.folder/'data_batch_1'
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b'pixels')
+    rng = np.random.default_rng(0)
+    env = {'seconds': 1., 'device': 'cpu', 'hardware': {'cpu': 'any', 'cores': 1},
+           'versions': {'snn-repro': '0', 'torch': '2', 'python': '3'},
+           'files': trace(e.data, sets)}
+    history = pd.DataFrame({'epoch': [0], 'test': [.5]})
+    save_run(tmp_path/'runs'/e.id, e.to_dict(), env, history, rng.normal(size=(4, 4, 10)),
+             np.arange(4), rng.normal(size=(4, 2)), {'top1': .5, 'aurc': .5},
+             {'w': np.zeros(1, np.float32)})
+    return tmp_path/'runs', sets, tmp_path/'runs'/e.id
+
+
+def at_once(runs, sets, seed=0): return finished(RUN, find_tier('small'), seed, runs, sets)
+
+
+def resealed(folder, name, **more):
+    write_json(folder/name, read_json(folder/name) | more)
+    (folder/SEAL).unlink()
+    seal(folder, SCHEMA)
+
+
+def test_a_finished_run_is_found_with_its_data_as_they_were_or_gone(sealed_run):
+    runs, sets, folder = sealed_run
+    assert at_once(runs, sets).id == folder.name and at_once(runs, sets/'elsewhere')
+    assert at_once(runs, sets, seed=1) is None and at_once(runs/'others', sets) is None
+
+
+@pytest.mark.parametrize('change', [
+    lambda runs, sets, folder: os.utime(sets/CIFAR10.folder/'data_batch_1', (1, 1)),
+    lambda runs, sets, folder: (sets/'cifar10.npz').touch(),   # which is read before the folder
+    lambda runs, sets, folder: resealed(folder, 'env.json', files=None),   # an older record
+    lambda runs, sets, folder: resealed(folder, 'config.json', T=3),
+    lambda runs, sets, folder: (folder/'checkpoint').mkdir(),
+    lambda runs, sets, folder: (folder/SEAL).unlink()],
+    ids=['touched', 'another file', 'older', 'another setting', 'checkpoint', 'not sealed'])
+def test_what_cannot_be_told_at_once_is_left_to_fit(sealed_run, change):
+    change(*sealed_run)
+    assert at_once(*sealed_run[:2]) is None
+
+
+def test_of_a_team_none_answers_at_once(sealed_run, teamed):
+    teamed(0)
+    assert at_once(*sealed_run[:2]) is None
+
+
+def test_a_changed_file_is_told_at_once(sealed_run):
+    runs, sets, folder = sealed_run
+    (folder/'history.csv').write_text('epoch,test\n0,0.9\n')
+    with pytest.raises(UserError, match='hash differs'): at_once(runs, sets)
+
+
+@pytest.mark.parametrize('kind', sorted(contents()['homes']))
+def test_both_look_for_a_data_set_in_the_same_places(kind, tmp_path):
+    homes, data = contents()['homes'][kind], Data.from_dict({'type': kind})
+    assert home_in(homes, tmp_path) == home_of(data, tmp_path)
+    for folder, sign in reversed(homes):
+        place = tmp_path/folder/sign
+        place.touch() if place.suffix == '.npz' else place.mkdir(parents=True)
+        assert home_in(homes, tmp_path) == home_of(data, tmp_path) == tmp_path/folder
 
 
 # A refused run

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import packed
+from conftest import NAME
 from snn_repro.analysis import catalogue, exhibits
 from snn_repro.analysis.catalogue import Run, contents, fill, find, listed, plan
 from snn_repro.core.spec import UserError
@@ -56,6 +57,17 @@ def test_a_verb_that_reads_does_without(args, without, tmp_path):
 
 def test_compare_does_without(tiny_run):
     assert not imported('compare', tiny_run[1], tiny_run[1]) & (TORCH | DRAWING)
+
+
+def test_a_finished_run_is_told_as_before_and_without_torch(cli, tmp_path):
+    args = ['run', NAME, '--seed', '1', '--out', tmp_path/'runs']
+    first = cli(*args)[1]
+    done = subprocess.run([sys.executable, '-c', PROBE, *map(str, args)], capture_output=True,
+                          text=True, timeout=300)
+    *said, packages = done.stdout.splitlines()
+    assert said == first.replace('Run: ', 'Run: already there, from ').splitlines(), done.stderr
+    assert not set(packages.split()) & (TORCH | DRAWING)
+    assert TORCH <= imported(*args, '--set', 'T=4')
 
 
 def test_the_probe_sees_torch(): assert TORCH <= imported('show', 'tks-table3-cifar10-resnet19-tks')

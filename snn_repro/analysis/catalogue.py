@@ -52,8 +52,8 @@ class Draw(NamedTuple):
 # %% ../../nbs/7_analysis/06_catalogue.ipynb #c60bef31
 @lru_cache(maxsize=None)
 def contents() -> dict:
-    """What `assets/exhibits.json` holds: `exhibits`, `runs` and `later`. Chapter 7.9 writes
-    it."""
+    """What `assets/exhibits.json` holds: `exhibits`, `runs`, `later`, and the `homes` of the data
+    sets. Chapter 7.9 writes it."""
     return json.loads((files('snn_repro')/'assets'/'exhibits.json').read_text(encoding='utf-8'))
 
 def counted(value, later: dict):

@@ -25,9 +25,11 @@ from ..core.spec import Spec, check, edits, variant
 from ..data.event_sets import DVSCIFAR10
 from ..data.image_folders import ImageNet1k
 from ..data.images import CIFAR10, CIFAR100
+from ..data.source import Data
 from ..experiments.experiment import Experiment
 from ..experiments.papers import enof_experiment
 from ..experiments.tiers import TIERS, Tier
+from ..training.data_check import homes
 
 # %% ../../nbs/7_analysis/09_exhibits.ipynb #1ca64db4
 def read_texts(shared: dict, **exhibits) -> dict:
@@ -207,9 +209,12 @@ def as_plain(exhibits=EXHIBITS) -> dict:
                 'runs': {t: e.id for t, e in scaled.get(r.experiment, {}).items()}}
     def told(x): return x._asdict() | {'rows': list(map(row, x.rows)), 'draw': x.draw._asdict()}
     def later(p): return {f.name: f.default for f in fields(p) if f.name in p.later}
+    sets = {type(p).__name__: p for p in parts(tuple(runs))
+            if isinstance(p, Data) and not hasattr(p, 'of')}
     return {'exhibits': list(map(told, exhibits)),
             'runs': {e.id: run(e) for e in runs},
-            'later': {type(p).__name__: later(p) for p in parts(tuple(runs)) if p.later}}
+            'later': {type(p).__name__: later(p) for p in parts(tuple(runs)) if p.later},
+            'homes': {name: homes(data) for name, data in sets.items()}}
 
 def write_catalogue(path):
     "Write `as_plain` where chapter 7.6 reads it."

@@ -137,10 +137,14 @@ def at_least_one(a, *names):
               remedy='choose 1 or more')
 
 
-def runtime(a, bar: bool = False):
-    from snn_repro.training.environment import Runtime
+def check_machine(a):
     at_least_one(a, 'threads', 'processes')
     check(a.checkpoint >= 0, f'--checkpoint is {a.checkpoint}', remedy='choose seconds, 0 or more')
+
+
+def runtime(a, bar: bool = False):
+    from snn_repro.training.environment import Runtime
+    check_machine(a)
     return Runtime(a.root, a.device, a.threads, bar, a.checkpoint, a.processes,
                    a.tensorboard, a.fuse, tuple(f.resolve() for f in a.imports))
 

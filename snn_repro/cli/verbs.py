@@ -2,7 +2,7 @@
 import sys
 from pathlib import Path
 
-from snn_repro.cli.options import at_least_one, chosen, columns, runtime
+from snn_repro.cli.options import at_least_one, check_machine, chosen, columns, runtime
 from snn_repro.core.spec import check, diff
 
 
@@ -118,17 +118,32 @@ def show(a):
 
 def run(a):
     "train one experiment (and its teacher, if it has one) and print what came out"
+    at_least_one(a, 'steps')
+    check_machine(a)
+    check(not a.steps or a.processes == 1, '--steps tries a run in one process',
+          remedy='leave out --processes')
+    if record := found(a): return say_run(record, a.out or Path('runs')/a.tier, True)
     from snn_repro.records.queue import is_done
     from snn_repro.training.environment import try_steps
     from snn_repro.training.fit import fit
-    at_least_one(a, 'steps')
-    check(not a.steps or a.processes == 1, '--steps tries a run in one process',
-          remedy='leave out --processes')
     row, e = chosen(a)
     out, how = a.out or Path('runs')/(a.tier if row else 'own'), runtime(a, bar=True)
     if a.steps: return print(try_steps(e, a.steps, how, out).to_string(float_format='%.4f'))
     there, record = is_done(out/e.id), fit(e, out, how)
-    if record is None: return   # one of several processes: the first one tells
+    # of several processes the first one tells
+    if record: say_run(record, out, there)
+
+
+def found(a):
+    "The finished run that is asked for, where it can be told at once (`cli.finished`)."
+    if a.steps or a.set or a.imports or a.variant or a.experiment.endswith('.json'): return None
+    from snn_repro.cli.finished import finished
+    from snn_repro.experiments.tiers import find_tier
+    return finished(a.experiment, find_tier(a.tier), a.seed or 0, a.out or Path('runs')/a.tier,
+                    a.root)
+
+
+def say_run(record, out, there: bool):
     for k in ('top1', 'aurc'): print(f'{k:16} {record.metrics[k]:.4f}')
     print(f'Run: {"already there, from " if there else ""}{out/record.id}')
 
