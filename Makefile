@@ -38,6 +38,7 @@ prepare: $(READY)
 # What `list` and `report` read instead of importing torch: after a table, a figure or a setting was changed.
 exhibits: $(READY)
 	$(BIN)/python -c "from snn_repro.analysis.exhibits import write_catalogue; write_catalogue('snn_repro/assets/exhibits.json')"
+	$(BIN)/python -c "from snn_repro.analysis.summary import write_words; write_words('snn_repro/assets/verdicts.json')"
 
 # The committed evidence and every notebook's outputs, from nothing but the library.
 results: $(READY)

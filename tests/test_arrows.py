@@ -12,7 +12,8 @@ package = root/'snn_repro'
 TORCH_FREE = ['core/spec', 'core/files', 'core/identity', 'core/system', 'core/text',
               'metrics/classification', 'metrics/energy', 'records/runs', 'records/ledger',
               'records/queue', 'records/seen', 'experiments/tiers', 'data/download', 'cli/options',
-              'cli/status', 'cli/finished', 'cli/main'] + [f'analysis/{name}' for name in (
+              'cli/status', 'cli/finished', 'cli/examples', 'cli/listing',
+              'cli/main'] + [f'analysis/{name}' for name in (
                   'stats', 'tables', 'figures', 'effects', 'catalogue', 'claims', 'replication',
                   'early_losses', 'planned', 'comparison', 'summary', 'report', 'verify')]
 

@@ -1,6 +1,6 @@
 """Toy sets in the published layouts, fetched from a server on this machine, unpacked, prepared and
 checked."""
-import functools, hashlib, http.server, io, shutil, tarfile, threading
+import functools, hashlib, http.server, io, re, shutil, tarfile, threading
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from snn_repro.core.spec import UserError
+from snn_repro.core.text import amount
 from snn_repro.data import prepare
 from snn_repro.data.download import Archive
 from snn_repro.data.event_sets import DVSCIFAR10, NMNIST
@@ -98,6 +99,24 @@ def test_the_shelf_lists_every_set_the_papers_use(root):
         assert name in line and str(root) in line
         if not prepare.can_be_fetched(place): assert str(root) in said(prepare_set, name, root)
     assert 'there are: CIFAR10' in said(check_set, 'cifar', root)
+
+
+def test_the_list_tells_what_a_set_takes_and_what_is_there(cli, root):
+    toy_nmnist(root)
+    (root/'archives/NMNIST').mkdir(parents=True)
+    (root/'archives/NMNIST/Train.zip').write_bytes(b'x'*21_000)
+    before = sets_table(root, 3).loc['NMNIST']
+    files = sum(p.stat().st_size for p in (root/'N-MNIST').rglob('*.bin'))
+    assert before['here'] == f'21 kB packed + {amount(files)} unpacked'
+    assert list(before[['download', 'unpacked', '3 frames']]) == ['1.1 GB', '1.4 GB', '3.9 GB']
+    prepare_set('NMNIST', root, 3)
+    frames = sum(p.stat().st_size for p in (root/'prepared').rglob('*') if p.is_file())
+    assert sets_table(root).here['NMNIST'] == before['here'] + f' + {amount(frames)} frames'
+    pixels = 50*3*2*48**2*4   # of fifty recordings
+    assert 0 < frames - pixels < 20_000
+    assert sets_table(root).here['CUB200'] == '–'
+    code, out, _ = cli('data', 'list', '--root', root/'not'/'yet')
+    assert code == 0 and re.search(r'\d [GM]B are free under ', out.splitlines()[-1])
 
 
 def test_two_archives_are_fetched_unpacked_and_checked(monkeypatch, server, root):

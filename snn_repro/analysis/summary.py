@@ -1,12 +1,17 @@
 """What the records of several tiers say about the claims, in a few sentences: for the one-page
 summary."""
+import json
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
-from snn_repro.analysis.claims import (CLAIMS, NOT_TRIED, changing, combine_verdicts, filled_rows,
-                                       firmness, judged, mark)
+from snn_repro.analysis.claims import (CLAIMS, NOT_TRIED, SEEDS, changing, combine_verdicts,
+                                       filled_rows, firmness, judged, mark)
 from snn_repro.analysis.stats import BORDERLINE, TOO_LITTLE
-from snn_repro.experiments.tiers import Tier
-from snn_repro.records.runs import Runs
+from snn_repro.core.files import SEAL, sha256, write_json
+from snn_repro.core.spec import ten_digits
+from snn_repro.experiments.tiers import TIERS, Tier
+from snn_repro.records.runs import Runs, packed_folders, results
 
 OPEN = TOO_LITTLE, NOT_TRIED
 DAGGER = BORDERLINE.strip()
@@ -37,6 +42,42 @@ def unsteady(sources, claims=CLAIMS) -> str:
     found = [(tier.name, changing(tier, runs, claims)) for tier, runs in sources if runs]
     return ('Redrawn seeds change words: '
             + ', '.join(f'{c.comparisons:.0f} of {c.of} in {name}' for name, c in found) + '.')
+
+
+def words(tier: Tier, runs: Runs, claims=CLAIMS) -> dict[str, str]:
+    "Claim id -> its word in `tier`, as `verdicts` of chapter 7.10 has it, without counts."
+    rows = filled_rows(tier, runs)
+    found = {c.id: judged(c, rows, min(SEEDS, tier.seeds)) for c in claims}
+    return {id: combine_verdicts([j.verdict for _, j in f]) + mark(firmness(f)[0])
+            for id, f in found.items()}
+
+
+def seals(tier: Tier) -> str | None:
+    "Ten digits for the committed records of `tier`; None where there are none."
+    blocks = [b for b in packed_folders(results(tier.name)) if (b/SEAL).exists()]
+    return ten_digits({b.name: sha256(b/SEAL) for b in blocks}) if blocks else None
+
+
+def write_words(path):
+    "Write the words of the committed records of each tier, and the records' digits, into `path`."
+    found = {t.name: {'records': seals(t), 'words': words(t, Runs(results(t.name)))}
+             for t in TIERS.values() if seals(t)}
+    write_json(path, found)
+
+
+@cache
+def written() -> dict:
+    return json.loads((files('snn_repro')/'assets'/'verdicts.json').read_text(encoding='utf-8'))
+
+
+def known_words(tier: Tier) -> dict[str, str]:
+    "What `write_words` wrote for `tier`: claim id -> its word; none where it has no records."
+    return written().get(tier.name, {}).get('words', {})
+
+
+def same_records(tier: Tier) -> bool:
+    "Whether the committed records are those of these words, or are not here."
+    return seals(tier) in (None, written().get(tier.name, {}).get('records'))
 
 
 def heading(words: dict) -> str:

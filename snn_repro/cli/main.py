@@ -5,6 +5,7 @@ from snn_repro.cli.options import make_do, parser, tells
 from snn_repro.cli.verbs import VERBS
 from snn_repro.core.own import load
 from snn_repro.core.spec import UserError
+from snn_repro.core.text import quiet
 
 
 def warn(message, *_, **__): print(f'snn-repro: {message}', file=sys.stderr)
@@ -16,7 +17,7 @@ def main(argv=None) -> int:
     try:
         a = parser(*VERBS).parse_args(argv)
         for file in getattr(a, 'imports', ()): load(file)
-        a.do(a)
+        with quiet(getattr(a, 'quiet', False)): a.do(a)
         return 0
     except (UserError, MemoryError) as e:
         if tells(argv): print(f'snn-repro: {e}', file=sys.stderr)

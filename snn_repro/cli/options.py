@@ -3,12 +3,25 @@ import argparse, shutil, sys
 from pathlib import Path
 
 from snn_repro import __version__
+from snn_repro.cli.examples import epilog
 from snn_repro.core.spec import UserError, check
 from snn_repro.core.system import name_user, place, speak_any_letter
+from snn_repro.core.text import is_quiet
 from snn_repro.experiments.tiers import TIERS
 
 
+class Help(argparse.HelpFormatter):
+    "Examples stay in their lines, and a verb of nine letters has its help beside it."
+    def __init__(self, *args, **how):
+        super().__init__(*args, **how)
+        self._action_max_length = 13
+
+    def _fill_text(self, text, width, indent):
+        return text if text.startswith('examples:') else super()._fill_text(text, width, indent)
+
+
 class Parser(argparse.ArgumentParser):
+    def __init__(self, **how): super().__init__(formatter_class=Help, **how)
     def error(self, message): raise UserError(message, remedy=f'see `{self.prog} --help`')
 
 
@@ -42,8 +55,10 @@ JSON = option('--json', type=Path, metavar='FILE',
               help='also write what was found, with versions and hardware, into this file')
 IMPORT = option('--import', dest='imports', action='append', default=[], type=Path,
                 metavar='FILE', help='a Python file with losses, nets or data sets of your own')
+QUIET = option('--quiet', action='store_true',
+               help='no bars and no progress: only what came out, and errors')
 DEVICE = option('--device', default='cpu', help='cpu (default), cuda, …')
-MACHINE = (ROOT, DEVICE, IMPORT,
+MACHINE = (ROOT, DEVICE, IMPORT, QUIET,
            number('--threads', 'threads of torch (default 1: the same bytes whatever the cores)',
                   default=1),
            number('--checkpoint', 'seconds from one checkpoint to the next (default 300)', float,
@@ -79,14 +94,14 @@ OPTIONS = {
              number('--devices', 'processors or GPUs that share the runs (default 1)', default=1,
                     metavar='K')),
     'list': (option('id', nargs='?', metavar='ID',
-                    help='a table or figure: print its experiments'),),
+                    help='a table or figure: print its experiments'), TIER, OUT),
     'show': (NAME, TIER, *CHANGES, IMPORT,
              option('--diff', metavar='NAME', help='only what this variant changes: paper')),
     'run': (NAME, TIER, *CHANGES, OUT, *MACHINE,
             number('--steps', 'only try the first N steps, and write nothing')),
     'data': (option('action', choices=['list', 'check', 'prepare']),
              option('name', nargs='?', metavar='NAME'), ROOT, IMPORT, EDITS,
-             number('--frames', 'prepare: frames a recording (default 10)', default=10,
+             number('--frames', 'list, prepare: frames a recording (default 10)', default=10,
                     metavar='T')),
     'report': (TIER, ONLY, RUNS, TABLES,
                folder('--out', 'folder of the page (default: reports/TIER)')),
@@ -145,8 +160,8 @@ def check_machine(a):
 def runtime(a, bar: bool = False):
     from snn_repro.training.environment import Runtime
     check_machine(a)
-    return Runtime(a.root, a.device, a.threads, bar, a.checkpoint, a.processes,
-                   a.tensorboard, a.fuse, tuple(f.resolve() for f in a.imports))
+    return Runtime(a.root, a.device, a.threads, bar and not is_quiet(), a.checkpoint,
+                   a.processes, a.tensorboard, a.fuse, tuple(f.resolve() for f in a.imports))
 
 
 def chosen(a):
@@ -174,14 +189,15 @@ def tells(argv) -> bool:
 def parser(*functions) -> Parser:
     """The parser of the command line: a verb a function, its help the function's docstring, its
     options those of `OPTIONS`."""
-    p = Parser(prog='snn-repro',
+    p = Parser(prog='snn-repro', epilog='`snn-repro VERB --help` has options and examples.',
                description='TKS and EnOF-SNN rebuilt: every table and figure from run records.')
     p.add_argument('--version', action='version', version=f'snn-repro {__version__}')
     verbs = p.add_subparsers(dest='verb', metavar='VERB')
     p.set_defaults(do=lambda a: p.print_help())
     for do in functions:
         name = do.__name__.removesuffix('_')
-        verb = verbs.add_parser(name, help=do.__doc__, description=do.__doc__)
+        verb = verbs.add_parser(name, help=do.__doc__, description=do.__doc__,
+                                epilog=epilog(name))
         for add in OPTIONS[name]: add(verb)
         verb.set_defaults(do=do)
     return p

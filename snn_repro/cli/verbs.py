@@ -81,20 +81,25 @@ def verify(a):
 
 
 def list_(a):
-    "the tables and figures with their ids, or the experiments of one"
-    from snn_repro.analysis.catalogue import find, named
-    width = max(len(e.id) for e in find())
-    if a.id: lines = named(*find([a.id])) or ['no experiments of its own']
-    else: lines = [f'{e.id:{width}}  {e.title}' for e in find()]
-    print('\n'.join(lines))
+    "tables, figures and claims: what has run and its verdict; or the experiments of one"
+    from snn_repro.analysis.catalogue import find
+    from snn_repro.cli.listing import experiments, overview
+    from snn_repro.experiments.tiers import find_tier
+    tier, out = find_tier(a.tier), a.out or Path('runs')/a.tier
+    print(experiments(find([a.id]), tier, out, columns()) if a.id
+          else overview(tier, out, columns()))
 
 
 def data(a):
     """data sets: list them; check NAME, whether yours is whole; prepare NAME, fetch and unpack it,
     and make frames of recordings"""
     from snn_repro.analysis.tables import to_text
+    from snn_repro.core.system import free_on
+    from snn_repro.core.text import amount
     from snn_repro.data.prepare import check_set, prepare_set, sets_table
-    if a.action == 'list': return print(to_text(sets_table(a.root), columns()))
+    if a.action == 'list':
+        print(to_text(sets_table(a.root, a.frames), columns()))
+        return print(f'\n{amount(free_on(a.root))} are free under {a.root}.')
     check(a.name, f'data {a.action}: which one?',
           remedy=f'snn-repro data {a.action} NAME; `snn-repro data list` names them')
     lines = (check_set(a.name, a.root, a.set) if a.action == 'check'

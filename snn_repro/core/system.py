@@ -3,7 +3,7 @@
 Unknown (`None`) is an answer: no run is lost to a missing or hanging program, a user without a
 name, a terminal that lacks letters, or what another job left in the environment.
 """
-import getpass, os, signal, subprocess, sys, tempfile
+import getpass, os, shutil, signal, subprocess, sys, tempfile
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -94,6 +94,12 @@ def cache_folder() -> Path:
 @lru_cache(maxsize=None)
 def _for_now() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix='snn-repro-')
+
+
+def free_on(path) -> int:
+    "The bytes that are free where `path` lies, or would lie."
+    there = next(p for p in (Path(path).absolute(), *Path(path).absolute().parents) if p.exists())
+    return shutil.disk_usage(there).free
 
 
 def lines_of(path) -> list[str]:

@@ -1,5 +1,28 @@
-"""Text for a terminal: times, tables, lines that are not too long."""
-import re, textwrap
+"""Text for a terminal: times, tables, lines that are not too long; and whether to be quiet."""
+import os, re, textwrap
+from contextlib import contextmanager
+
+QUIET = 'SNN_REPRO_QUIET'   # of the environment, so that a process that is started is quiet, too
+
+
+def is_quiet() -> bool:
+    "Whether only what came out, and errors, are to be printed."
+    return bool(os.environ.get(QUIET))
+
+
+def no_bars() -> bool | None:
+    "What tqdm's `disable` is to be: True where it is quiet, None (no terminal, no bar) elsewhere."
+    return True if is_quiet() else None
+
+
+@contextmanager
+def quiet(wanted: bool):
+    "Be quiet for a while, if that is `wanted`."
+    before = os.environ.get(QUIET)
+    if wanted: os.environ[QUIET] = '1'
+    try: yield
+    finally:
+        if wanted and before is None: del os.environ[QUIET]
 
 
 def span(seconds: float) -> str:
@@ -7,6 +30,13 @@ def span(seconds: float) -> str:
     for unit, size in (('days', 86400), ('hours', 3600), ('min', 60)):
         if seconds >= 2*size: return f'{seconds/size:.{int(seconds < 10*size)}f} {unit}'
     return f'{seconds:.0f} s'
+
+
+def amount(n: int) -> str:
+    "A number of bytes as people say it: 21 kB, 1.2 GB."
+    for unit, size in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
+        if n >= .9995*size: return f'{n/size:.{int(n < 9.95*size)}f} {unit}'
+    return f'{n} bytes'
 
 
 def table(heads, rows, width: int) -> str:

@@ -20,6 +20,7 @@ from ..core.files import (PART, SEAL, make_folder, read_json, readable, seal, se
                                   sha256, write, write_json)
 from ..core.rng import named_generator
 from ..core.spec import check, diff
+from ..core.text import no_bars
 from .download import About
 from .event_files import (Found, check_events, found_in, frames, list_recordings,
                                         read_aedat, read_bin, resized)
@@ -193,7 +194,8 @@ def prepare_frames(data: Recordings, root, T: int) -> Path:
     home, found = whole_set(data, root)
     make_folder(folder)
     made = begun(folder, found)
-    with tqdm(total=len(found.names), desc=folder.name, unit=' recordings', disable=None) as bar:
+    with tqdm(total=len(found.names), desc=folder.name, unit=' recordings',
+              disable=no_bars()) as bar:
         for at in range(0, len(found.names), _CHUNK):
             file, names = folder/f'{at // _CHUNK:05}.npy', found.names[at:at + _CHUNK]
             if not (file.exists() and made.get(file.name) == sha256(file)):
@@ -276,7 +278,8 @@ def load_recordings(data: Recordings, root, seed: int, T: int) -> Split:
         names, y = tuple(found.names[r] for r in rows), torch.tensor(found.labels)[rows]
         if ready: return Clips(folder, rows, y, names)
         x = torch.empty(len(rows), T, 2, data.size, data.size)
-        bar = tqdm(names, desc=data.about.title, unit=' recordings', disable=None, leave=False)
+        bar = tqdm(names, desc=data.about.title, unit=' recordings', disable=no_bars(),
+                   leave=False)
         for i, name in enumerate(bar): x[i] = data.clip(home/name, T)
         return Source(x, y, names=names)
     return Split(*map(source, parts), classes=found.classes)

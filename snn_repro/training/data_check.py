@@ -75,7 +75,7 @@ def home_of(data: Data, root: Path | None) -> Path | None:
 
 # %% ../../nbs/6_training/05_data_check.ipynb #19e32838
 def homes(data: Data) -> tuple[tuple[str, str], ...]:
-    "Where a published set may lie below the folder of data sets; none where it is made of no files."
+    "Where a published set may lie below the folder of data sets; nowhere if made of no files."
     match data:
         case CIFAR(): return (f'{data.stem}.npz', ''), (data.folder, '')
         case FewCars(): return (StanfordCars.folder, ''), ('stanford_cars_10cls', '')

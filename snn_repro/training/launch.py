@@ -13,6 +13,7 @@ from tqdm import tqdm
 from snn_repro.core.distributed import in_team
 from snn_repro.core.files import ERROR, LOCK, held, make_folder, no_empty_folder, readable_errors
 from snn_repro.core.spec import check
+from snn_repro.core.text import is_quiet, no_bars
 from snn_repro.experiments.experiment import Experiment
 from snn_repro.records.queue import PLAN, fail, is_done, why_failed, write_plan
 from snn_repro.records.runs import open_run
@@ -76,7 +77,7 @@ def watch(left, out, alive, look: float = LOOK):
     """Show a bar over the runs `left` until each is done or failed, or `alive()`, which is asked at
     every look, says that none is at them."""
     waiting = [e.id for e in left]
-    with tqdm(total=len(left), unit='run', disable=None) as bar:
+    with tqdm(total=len(left), unit='run', disable=no_bars()) as bar:
         while True:
             going = alive()
             waiting = [i for i in waiting if not (is_done(out/i) or (out/i/ERROR).exists())]
@@ -107,8 +108,9 @@ def launch(experiments, out, runtime: Runtime = Runtime(),
     out, left = prepare(experiments, out, runtime)
     if not left: return []
     places = places[:len(left)]
-    print(f'{len(left)} runs to do, {len(with_teachers(experiments)) - len(left)} done before, '
-          f'{len(places)} at a time.')
+    before = len(with_teachers(experiments)) - len(left)
+    if not is_quiet():
+        print(f'{len(left)} runs to do, {before} done before, {len(places)} at a time.')
     with _Workers(left, out, runtime, places) as team: watch(left, out, team.alive)
     return failures(left, out, f'not finished: its worker {team.ended or "left"}')
 

@@ -4,6 +4,7 @@ import ctypes, os, signal, sys, time, traceback
 
 from snn_repro.core.files import Held
 from snn_repro.core.spec import UserError, check
+from snn_repro.core.text import is_quiet
 from snn_repro.records.queue import Queue, fail
 
 PARENT = 'SNN_REPRO_PARENT'
@@ -55,7 +56,9 @@ def work(out, runtime=None, plan=None):
                 if not left_alone(error): fail(queue.out/run.id, reason, **more)
                 raise
             dist.on_main(lambda: fail(queue.out/run.id, reason, **more))
-        else: say(f'done    {run.id}  {time.perf_counter() - start:.1f} s', flush=True)
+        else:
+            took = time.perf_counter() - start
+            if not is_quiet(): say(f'done    {run.id}  {took:.1f} s', flush=True)
 
 
 def left_alone(error: Exception) -> bool:
