@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from snn_repro.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from snn_repro.analysis.groups import compare_runs
     from snn_repro.experiments.experiment import Experiment
     from snn_repro.losses.laf import LAF
     from snn_repro.losses.tks import TKS
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from snn_repro.training.trained import load_run
 
 __getattr__, __dir__, __all__ = lazy(__name__, {
+    'analysis.groups': 'compare_runs',
     'nn.neurons': 'LIF LIFNode',
     'losses.tks': 'TKS',
     'losses.laf': 'LAF',

@@ -109,7 +109,7 @@ def test_compare_tells_setting_result_and_answers(cli, three, width, monkeypatch
     a, b = map(open_run, (one, other))
     assert any(l[:2] == ['top-1', '%'] and
                l[2:] == [f'{100*a.metrics["top1"]:.2f}', f'{100*b.metrics["top1"]:.2f}',
-                         f'{100*(b.metrics["top1"] - a.metrics["top1"]):+.2f}'] for l in lines)
+                         f'{100*(a.metrics["top1"] - b.metrics["top1"]):+.2f}'] for l in lines)
     assert any(l[:2] == ['train', 'accuracy'] for l in lines)
     (x, y), label = (r.outcomes['prefix'][:, -1] for r in (a, b)), a.outcomes['label']
     alone = [int(((p == label) & (q != label)).sum()) for p, q in ((x, y), (y, x))]

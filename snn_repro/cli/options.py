@@ -47,7 +47,7 @@ RUNS = folder('--runs', 'folders of runs, side by side, the first compared with 
               '(default: runs/TIER, or else the committed results/TIER)', nargs='+')
 TABLES = option('--tables', action='store_true', help='also print every table')
 EDITS = option('--set', action='append', default=[], metavar='KEY=VALUE',
-               help='change a value, e.g. recipe.epochs=5 or objective.0.peak=0.5')
+               help='change a value, e.g. recipe.epochs=5, objective.0.peak=0.5 or arch=MyNet')
 CHANGES = (number('--seed', 'default 0', metavar='SEED'), EDITS,
            option('--variant', metavar='NAME',
                   help='paper: as the text has it where the official code differs'))
@@ -87,7 +87,9 @@ OPTIONS = {
                          'them in the ledger.csv beside it'), *CLUSTER),
     'work': (folder('out', 'folder with the plan.jsonl of a `reproduce`'), *MACHINE),
     'status': (folder('dir', 'folder of the runs'),),
-    'compare': (folder('a', 'folder of a finished run'), folder('b', 'folder of another')),
+    'compare': (option('runs', nargs='+', metavar='RUNS',
+                       help='A and B, each the folder of a run, a folder of runs, or a pattern in '
+                       'quotes such as "runs/mini/*-tks-s*"; or all the runs of two settings'),),
     'plan': (option('id', nargs='+', metavar='ID', help='a table or figure (see `list`)'), TIER,
              OUT, ROOT, DEVICE, IMPORT, EDITS,
              number('--steps', 'steps that are timed of each kind of run (default 5)', default=5),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from snn_repro.core.files import ERROR, LOCK, SEAL, held, read_json, readable_errors
 from snn_repro.core.spec import UserError, check
-from snn_repro.core.text import printable, span, table, wrap
+from snn_repro.core.text import differences, printable, span, table, wrap
 from snn_repro.records.queue import PLAN, is_done, read_plan, why_failed
 
 
@@ -135,27 +135,11 @@ def compare(a, b, width: int = 100) -> str:
         return found
     pair = [opened(f) for f in (a, b)]
     surroundings = [{k: v for k, v in r.env.items() if k not in ('seconds', 'date')} for r in pair]
-    parts = [f'A: {a}\nB: {b}', _differences('Setting', *(r.config for r in pair), width),
-             _differences('Environment', *surroundings, width),
-             table(('Result', 'A', 'B', 'B - A'), list(_results(*pair)), width),
+    parts = [f'A: {a}\nB: {b}', differences('Setting', *(r.config for r in pair), width),
+             differences('Environment', *surroundings, width),
+             table(('Result', 'A', 'B', 'A - B'), list(_results(*pair)), width),
              _answers(*pair, width), _bytes(Path(a), Path(b), width)]
     return printable('\n\n'.join(parts))
-
-
-def dotted(value, path: str = '') -> dict:
-    "Nested plain data as one level of dotted paths."
-    below = (value.items() if isinstance(value, dict) else enumerate(value)
-             if isinstance(value, list) and any(isinstance(v, dict) for v in value) else None)
-    if below is None: return {path[1:]: value}
-    return {p: o for k, v in below for p, o in dotted(v, f'{path}.{k}').items()}
-
-
-def _differences(title: str, a: dict, b: dict, width: int) -> str:
-    a, b = dotted(a), dotted(b)
-    text = lambda d, k: '–' if k not in d else v if len(v := str(d[k])) < 60 else f'{v[:16]}…'
-    rows = [(k, text(a, k), text(b, k))
-            for k in dict.fromkeys([*a, *b]) if a.get(k, a) != b.get(k, b)]
-    return table((title, 'A', 'B'), rows, width) if rows else f'{title}: the same.'
 
 
 def _results(a, b):
@@ -171,7 +155,7 @@ def _results(a, b):
 
 
 def _line(name, a, b, digits):
-    return name, f'{a:.{digits}f}', f'{b:.{digits}f}', f'{b - a:+.{digits}f}'
+    return name, f'{a:.{digits}f}', f'{b:.{digits}f}', f'{a - b:+.{digits}f}'
 
 
 def _answers(a, b, width: int) -> str:

@@ -48,9 +48,12 @@ def status(a):
 
 
 def compare(a):
-    "what differs between two finished runs: in their setting, their environment and their result"
+    """two groups of runs, paired by seed: the effect, its interval, and what differs in their
+    settings; of two single runs, every difference"""
+    from snn_repro.analysis.groups import compare_text, is_run
     from snn_repro.cli.status import compare
-    print(compare(a.a, a.b, columns()))
+    pair = len(a.runs) == 2 and all(map(is_run, a.runs))
+    print(compare(*a.runs, columns()) if pair else compare_text(a.runs, columns()))
 
 
 def plan_(a):

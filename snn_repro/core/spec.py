@@ -108,7 +108,8 @@ class Spec:
         check(isinstance(name, str) and name in family and not _unfinished(family[name]),
               f'unknown type {shown(name)}', where,
               'known: ' + ', '.join(sorted(n for n, c in family.items()
-                                           if not n.startswith('_') and not _unfinished(c))))
+                                           if not n.startswith('_') and not _unfinished(c)))
+              + '; one of your own: --import its file')
         kind = family[name]
         fields = {f.name: f for f in dataclasses.fields(kind)}
         for k in d:
@@ -199,14 +200,22 @@ def edit(spec: Spec, path: str, value):
             check(isinstance(node, dict) and p in node, f'unknown key {shown(p)}', here,
                   'keys: ' + ', '.join(k for k in node if k not in ('type', 'source'))
                   if isinstance(node, dict) else 'it has no keys')
-        if i == len(parents): node[p] = value
+        if i == len(parents): node[p] = _meant(value, node[p])
         else: node = node[p]
     return type(spec).from_dict(d)
 
 
+def _meant(value, old):
+    "`value`, or the setting with its defaults that it names where `old` is one, or a list of them."
+    if not isinstance(value, str): return value
+    if isinstance(old, dict): return {'type': value}
+    several = isinstance(old, list) and any(isinstance(o, dict) for o in old)
+    return [{'type': value}] if several else value
+
+
 def edits(spec: Spec, changes):
     """`spec` after `changes` such as 'recipe.epochs=5', one after the other; a value is JSON, or
-    else text."""
+    else text. 'arch=MyNet' puts a setting by its defaults there."""
     for change in changes:
         path, equals, text = change.partition('=')
         check(equals, 'expected KEY=VALUE', f'--set {change}')
@@ -235,10 +244,12 @@ def diff(a: Spec, b: Spec) -> dict:
 
 def flat(spec: Spec) -> dict:
     "A setting as one level of dotted paths."
-    def walk(v, path):
-        if isinstance(v, dict):
-            return {p: o for k, w in v.items() for p, o in walk(w, f'{path}.{k}').items()}
-        if isinstance(v, list) and any(isinstance(o, dict) for o in v):
-            return {p: o for i, w in enumerate(v) for p, o in walk(w, f'{path}.{i}').items()}
-        return {path[1:]: v}
-    return walk(spec.to_dict(), '')
+    return dotted(spec.to_dict())
+
+
+def dotted(value, path: str = '') -> dict:
+    "Nested plain data as one level of dotted paths."
+    below = (value.items() if isinstance(value, dict) else enumerate(value)
+             if isinstance(value, list) and any(isinstance(v, dict) for v in value) else None)
+    if below is None: return {path[1:]: value}
+    return {p: o for k, v in below for p, o in dotted(v, f'{path}.{k}').items()}

@@ -24,6 +24,8 @@ def quiet(wanted: bool):
     finally:
         if wanted and before is None: del os.environ[QUIET]
 
+from snn_repro.core.spec import dotted
+
 
 def span(seconds: float) -> str:
     "A time as people say it."
@@ -52,6 +54,15 @@ def table(heads, rows, width: int) -> str:
     below = lambda r: wrap(', '.join(f'{h} {c}' for h, c in zip(heads[1:], r[1:])), width, '  ')
     return '\n'.join([heads[0], '-'*len(heads[0]),
                       *(f'{wrap(r[0], width)}\n{below(r)}' for r in rows)])
+
+
+def differences(title: str, a: dict, b: dict, width: int) -> str:
+    "The entries at which two nested dicts differ, as a table; or a line that says there are none."
+    a, b = dotted(a), dotted(b)
+    text = lambda d, k: '–' if k not in d else v if len(v := str(d[k])) < 60 else f'{v[:16]}…'
+    rows = [(k, text(a, k), text(b, k))
+            for k in dict.fromkeys([*a, *b]) if a.get(k, a) != b.get(k, b)]
+    return table((title, 'A', 'B'), rows, width) if rows else f'{title}: the same.'
 
 
 def wrap(text: str, width: int, indent: str = '') -> str:

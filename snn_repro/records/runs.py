@@ -205,10 +205,13 @@ class Runs:
             self.same.add(found.id)
         return found
 
-    def __iter__(self):
-        ids = (list(self.opened) if self.packed
-               else sorted(p.parent.name for p in self.path.glob('*/config.json')))
-        yield from filter(None, map(self.find, ids))
+    @property
+    def ids(self) -> list[str]:
+        "Of all runs; those in folders may not be finished."
+        return (list(self.opened) if self.packed
+                else sorted(p.parent.name for p in self.path.glob('*/config.json')))
+
+    def __iter__(self): yield from filter(None, map(self.find, self.ids))
 
 # %% ../../nbs/5_experiments/07_runs.ipynb #99bd6590
 def results(name: str = '') -> Path:
