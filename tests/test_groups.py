@@ -84,7 +84,7 @@ def test_runs_in_folders_are_grouped_by_what_they_share(cli, tmp_path):
 def test_what_cannot_be_compared_says_so(refused, tmp_path):
     assert 'runs of 10 settings' in refused('compare', MINI/'digits-smallresnet-t4-tks-s*', B)
     assert 'they differ in' in refused('compare', MINI)
-    assert 'no run matches' in refused('compare', MINI/'nothing-*', B)
+    assert 'no run has such a name' in refused('compare', MINI/'nothing-*', B)
     assert 'no such folder' in refused('compare', tmp_path/'x'/'*', B)
     assert 'not a finished run' in refused('compare', tmp_path, B)
     assert 'not 1 settings' in refused('compare', B)

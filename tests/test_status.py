@@ -134,7 +134,7 @@ def test_compare_does_not_set_different_images_side_by_side(cli, three, tmp_path
 
 
 def test_compare_refuses_what_is_not_a_run(refused, three, tmp_path):
-    assert 'no such folder' in refused('compare', three[0], tmp_path/'x')
+    assert 'no run has such a name' in refused('compare', three[0], tmp_path/'x')
     assert 'not a finished run' in refused('compare', three[0], tmp_path)
 
 

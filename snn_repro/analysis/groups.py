@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
+import pandas as pd
+
 from snn_repro.analysis.stats import (CONTRADICTED, NOT_REPRODUCED, REPRODUCED, TOO_LITTLE, Judged,
                                       by_seed, judge_at)
 from snn_repro.analysis.tables import MEASURES
@@ -70,7 +72,7 @@ def records_of(given) -> list[Record]:
               'name a folder of runs, or a pattern in quotes')
         runs = Runs(path.parent)
         found = [runs.find(id) for id in matching(runs.ids, path.name)]
-        check(found, 'no such folder, and no run matches', str(given),
+        check(found, 'no run has such a name', str(given),
               'name a folder of runs, or a pattern in quotes such as "runs/mini/*-tks-*"')
     found = [r for r in found if r]
     check(found, 'this is not a finished run, nor a folder that has one', str(given),
@@ -152,7 +154,7 @@ def _env(side: list[Record]) -> dict:
 def _line(g: Groups, key: str) -> tuple[str, ...]:
     m, j = MEASURES[key], g.effects[key]
     better = j.above if m.more else 1 - j.above
-    interval = f'{j.low:+.2f} to {j.high:+.2f}' if j.n > 1 else '–'
+    interval = f'{j.low:+.2f} to {j.high:+.2f}' if pd.notna(j.low) else '–'
     return (m.title, *(f'{mean(map(m, side)):.2f}' for side in (g.a, g.b)), f'{j.mean:+.2f}',
             interval, f'{better:.2f}')
 
@@ -160,7 +162,7 @@ def _line(g: Groups, key: str) -> tuple[str, ...]:
 def _said(g: Groups):
     "The sentences below the numbers."
     top, n = g.effects['top1'], len(g.seeds)
-    told = f', power for {GAP:g} point {top.power:.2f}' if n > 1 else ''
+    told = f', power for {GAP:g} point {top.power:.2f}' if pd.notna(top.power) else ''
     yield (f'{n} paired seed{"s"[:n != 1]}: {", ".join(map(str, g.seeds))}. A in a word, by '
            f'top-1: {WORDS[top.verdict]}{told}.')
     if g.left_out:
