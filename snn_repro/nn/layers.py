@@ -163,8 +163,8 @@ class SpikingNet(nn.Module):
                    else self.stem(x[None]).expand(self.T, -1, -1, -1, -1))
         features = self.body(current)
         check(features.dim() == 3 and features.shape[:2] == current.shape[:2],
-              f'the body turns {list(current.shape)} into {list(features.shape)}', 'body',
-              'let it end in features [T,B,D], as Folded(nn.Flatten()) does')
+              f'the body turns {list(current.shape)} into {list(features.shape)}',
+              'body', 'let it end in features [T,B,D], as Folded(nn.Flatten()) does')
         found, known = features.shape[-1], self.classifier.in_features
         check(found == known,
               f'images of {x.shape[-2]}x{x.shape[-1]} give {found} features, the '
