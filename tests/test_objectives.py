@@ -643,3 +643,44 @@ def test_the_right_value_or_one_line(term, t, b, k, d, seed, kind, data):
     truth = array(target) if label == 'shares' else y.numpy()
     reference = plain(term, array(o), array(f), truth, progress, said)
     assert abs(got.item() - reference) <= 1e-4 * (1 + abs(reference))
+
+
+# ---------------------------------------------------------------- logits alone
+
+ALONE = {'CE': CE(), 'smoothed': CE(smoothing=.1), 'TET': TET(mse_weight=.1), 'LTS': LTS(),
+         'TKS': TKS(), 'TKS text': variant(TKS(), 'paper'), 'drawn': TKS(select='random'),
+         'ETC': ETC, 'TWKD': TWKD_SELF, 'KD': KD(), 'TWKD_ANN': TWKD_ANN, 'S2W': Pair(),
+         'running': Pair(pick='next', of='running')}
+
+
+@pytest.mark.parametrize('name', ALONE)
+def test_logits_alone_are_taken_as_an_output_to_the_bit(name):
+    term, (logits, target) = ALONE[name], batch()
+    ann = Teacher(draw(1, B, K, seed=2), draw(1, B, D, seed=3), nn.Linear(D, K).double())
+    found = []
+    for wrapped in (False, True):
+        z = logits.clone().requires_grad_()
+        parts = term(Output(z, draw(T, B, D)) if wrapped else z, target, (3, 5), ann)
+        parts |= {'total': total((term,), z, target, (3, 5), ann)[0]}
+        found.append([*parts.values(), *torch.autograd.grad(parts['total'], z)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize('out, said', [
+    (draw(B, K), r'expected \[T,B,K\], found float64 \[4, 3\] \(.*one alone is x\[None\]'),
+    ([draw(B, K)], r'expected logits or an Output, found list \(torch.stack'),
+    ((draw(T, B, K), None), r'expected logits or an Output, found tuple \(torch.stack'),
+    (draw(T, B, K).numpy(), r'found ndarray \[3, 4, 3\] \(give logits \[T,B,K\] as a tensor'),
+    (None, 'expected logits or an Output, found NoneType'),
+    (draw(T, B, K).transpose(0, 1), r'are these logits \[B,T,K\]\?')])
+@pytest.mark.parametrize('term', [CE(), TKS(), ETC], ids=lambda t: type(t).__name__)
+def test_what_are_no_logits_is_told(term, out, said):
+    with pytest.raises(UserError, match=f'^{type(term).__name__}: .*{said}'):
+        term(out, torch.tensor([0, 1, 2, 0]), (0, 1))
+
+
+def test_features_are_not_to_be_had_from_logits_alone():
+    ann = Teacher(draw(1, B, K), draw(1, B, D), nn.Linear(D, K).double())
+    for out in (draw(T, B, K), Output(draw(T, B, K), None)):
+        with pytest.raises(UserError, match='^LAF: .*logits alone .give Output'):
+            LAF()(out, torch.tensor([0, 1, 2, 0]), teacher=ann)

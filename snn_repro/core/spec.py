@@ -6,8 +6,10 @@ other specs, or tuples of these. That is all an experiment is, so it can be prin
 compared and read back, and a configuration file is data, never code.
 """
 import dataclasses, hashlib, json, math, reprlib, sys, types, typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, Self
 
 
 class UserError(Exception):
@@ -23,7 +25,7 @@ class UserError(Exception):
         return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in said)
 
 
-def check(ok, what: str, where: str = '', remedy: str = ''):
+def check(ok: Any, what: str, where: str = '', remedy: str = '') -> None:
     "Raise `UserError` unless `ok`."
     if not ok: raise UserError(what, where, remedy)
 
@@ -31,12 +33,12 @@ def check(ok, what: str, where: str = '', remedy: str = ''):
 _short = reprlib.Repr()
 _short.maxlevel, _short.maxstring, _short.maxlong, _short.maxother = 2, 80, 40, 80
 
-def shown(v) -> str:
+def shown(v: Any) -> str:
     "A value that came from a file, in a few words for a message."
     return _short.repr(v)
 
 
-def _family(cls) -> dict:
+def _family(cls: type) -> dict:
     """Every class derived from `cls`, `cls` included, by name. Of two with one name the library's
     counts, not a copy made in a notebook."""
     def all_of(c): return [c, *(e for d in c.__subclasses__() for e in all_of(d))]
@@ -48,7 +50,7 @@ _hints = lru_cache(maxsize=None)(typing.get_type_hints)
 
 
 @lru_cache(maxsize=None)
-def _unfinished(cls) -> bool:
+def _unfinished(cls: type) -> bool:
     """Whether a class leaves all to those derived from it: a method that is not implemented, or
     class variables none of which has a value."""
     methods = [m for n in dir(cls) if hasattr(m := getattr(cls, n), '__code__')]
@@ -58,7 +60,7 @@ def _unfinished(cls) -> bool:
             or bool(wanted) and not any(hasattr(cls, n) for n in wanted))
 
 
-def source_of(cls) -> str:
+def source_of(cls: Any) -> str:
     """Digits of the source of a class that is not the library's own, else an empty text.
     Raises `UserError` where it cannot be told, and for a class that bears a library class's name
     with other source."""
@@ -72,7 +74,7 @@ def source_of(cls) -> str:
     except identity.NoSource as e: raise UserError(e.what, cls.__name__, e.remedy) from e
 
 
-def _kind(v) -> dict:
+def _kind(v: Any) -> dict[str, Any]:
     "What `to_dict` says of a setting's class."
     source = source_of(type(v))
     return {'type': type(v).__name__} | ({'source': source} if source else {})
@@ -87,17 +89,17 @@ class Spec:
     names fields that came after runs had been made: at their default they are left out of the key,
     so those runs keep their ids.
     """
-    variants: typing.ClassVar[dict] = {}
-    later: typing.ClassVar[tuple] = ()
+    variants: typing.ClassVar[dict[str, dict[str, Any]]] = {}
+    later: typing.ClassVar[tuple[str, ...]] = ()
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data with the class name under `type`, and its `source` if not the library's.
         `from_dict` reads it back. Raises `UserError` as `source_of` does."""
         return _kind(self) | {f.name: _plain(getattr(self, f.name))
                               for f in dataclasses.fields(self)}
 
     @classmethod
-    def from_dict(cls, d: dict, where: str = ''):
+    def from_dict(cls, d: dict[str, Any], where: str = '') -> Self:
         """The spec that `to_dict` wrote.
         Raises `UserError` for an unknown type or field, a missing field, a value of the wrong
         kind, and where the class here has another source."""
@@ -126,7 +128,8 @@ class Spec:
         try: return kind(**values)
         except UserError as e: raise UserError(e.what, where, e.remedy) from e
 
-    def to_json(self, indent=None) -> str: return json.dumps(self.to_dict(), indent=indent)
+    def to_json(self, indent: int | None = None) -> str:
+        return json.dumps(self.to_dict(), indent=indent)
 
     def digest(self) -> str:
         "Ten hexadecimal digits: the head of the SHA-256 of the sorted JSON."
@@ -138,12 +141,12 @@ class Spec:
         return self.digest()
 
 
-def ten_digits(said: dict) -> str:
+def ten_digits(said: dict[str, Any]) -> str:
     "Ten hexadecimal digits: the head of the SHA-256 of the sorted JSON."
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def _named(v):
+def _named(v: Any) -> Any:
     """What the key hashes: `to_dict` without later fields of the library at their default.
     2 and 2.0 are one value of a float field."""
     if not isinstance(v, Spec): return [_named(o) for o in v] if isinstance(v, tuple) else v
@@ -155,12 +158,12 @@ def _named(v):
     return said | {k: _named(o) for k, o in values.items() if k not in left_out}
 
 
-def _plain(v):
+def _plain(v: Any) -> Any:
     if isinstance(v, Spec): return v.to_dict()
     return [_plain(o) for o in v] if isinstance(v, tuple) else v
 
 
-def _value(v, hint, where: str):
+def _value(v: Any, hint: Any, where: str) -> Any:
     "`v`, read from JSON, as the type that a field's annotation asks for."
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -185,10 +188,14 @@ def _value(v, hint, where: str):
     return v
 
 
-def edit(spec: Spec, path: str, value):
+S = typing.TypeVar('S', bound=Spec)
+
+
+def edit(spec: S, path: str, value: Any) -> S:
     """`spec` with the field at a dotted `path` (`recipe.epochs`, `objective.0.peak`) set to a JSON
     value."""
-    d = node = spec.to_dict()
+    d: Any = spec.to_dict()
+    node = d
     *parents, last = path.split('.')
     for i, p in enumerate([*parents, last]):
         here = '.'.join([type(spec).__name__, *parents[:i]])
@@ -205,7 +212,7 @@ def edit(spec: Spec, path: str, value):
     return type(spec).from_dict(d)
 
 
-def _meant(value, old):
+def _meant(value: Any, old: Any) -> Any:
     "`value`, or the setting with its defaults that it names where `old` is one, or a list of them."
     if not isinstance(value, str): return value
     if isinstance(old, dict): return {'type': value}
@@ -213,7 +220,7 @@ def _meant(value, old):
     return [{'type': value}] if several else value
 
 
-def edits(spec: Spec, changes):
+def edits(spec: S, changes: Iterable[str]) -> S:
     """`spec` after `changes` such as 'recipe.epochs=5', one after the other; a value is JSON, or
     else text. 'arch=MyNet' puts a setting by its defaults there."""
     for change in changes:
@@ -225,29 +232,29 @@ def edits(spec: Spec, changes):
     return spec
 
 
-def variant(spec: Spec, name: str):
+def variant(spec: S, name: str) -> S:
     """`spec` with the variant `name` of each part applied, at every depth; parts without that
     variant stay as they are."""
-    def deep(v):
+    def deep(v: Any) -> Any:
         if isinstance(v, Spec): return variant(v, name)
         return tuple(map(deep, v)) if isinstance(v, tuple) else v
     changed = {f.name: deep(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
     return dataclasses.replace(spec, **(changed | type(spec).variants.get(name, {})))
 
 
-def diff(a: Spec, b: Spec) -> dict:
+def diff(a: Spec, b: Spec) -> dict[str, tuple[Any, Any]]:
     "The dotted paths at which two settings differ, each with both values."
     fa, fb = flat(a), flat(b)
     return {k: (fa.get(k), fb.get(k))
             for k in sorted(fa.keys() | fb.keys()) if fa.get(k) != fb.get(k)}
 
 
-def flat(spec: Spec) -> dict:
+def flat(spec: Spec) -> dict[str, Any]:
     "A setting as one level of dotted paths."
     return dotted(spec.to_dict())
 
 
-def dotted(value, path: str = '') -> dict:
+def dotted(value: Any, path: str = '') -> dict[str, Any]:
     "Nested plain data as one level of dotted paths."
     below = (value.items() if isinstance(value, dict) else enumerate(value)
              if isinstance(value, list) and any(isinstance(v, dict) for v in value) else None)

@@ -8,7 +8,7 @@ __all__ = ['Recipe', 'lr_at', 'Experiment']
 # %% ../../nbs/5_experiments/01_experiment.ipynb #a79bae32
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from ..core.spec import Spec, check
 from ..data.augment import Augment
@@ -29,7 +29,10 @@ class Recipe(Spec):
     history, never to choose anything. `micro_batch`: images that go through the net at a time,
     their gradients added up to those of `batch`; the statistics of batch normalisation are then
     theirs. `precision`: 'bf16' computes convolutions and linear layers in bfloat16; weights,
-    membranes and losses stay in float32.
+    membranes and losses stay in float32. Raises `UserError` for values that cannot be.
+
+    >>> Recipe(optimizer='sgd', lr=0.1, epochs=12).batch
+    128
     """
     optimizer: Literal['adamw', 'adam', 'sgd'] = 'adamw'
     lr: float = 1e-3
@@ -44,7 +47,7 @@ class Recipe(Spec):
     test_every: int = 1
     micro_batch: int | None = None
     precision: Literal['float32', 'bf16'] = 'float32'
-    later: ClassVar[tuple] = ('micro_batch', 'precision')
+    later: ClassVar[tuple[str, ...]] = ('micro_batch', 'precision')
 
     def __post_init__(self):
         for name in ('epochs', 'batch', 'test_every'):
@@ -79,7 +82,13 @@ class Experiment(Spec):
 
     `T` steps; `objective`: terms whose sum is the loss; `init`: fresh weights, the ANN's, or those
     of the same experiment trained once before. Raises `UserError` for T < 1, for terms that
-    overlap, and for a term with a teacher in a net that is trained again.
+    overlap, and for a term with a teacher in a net that is trained again. `id` names its run.
+
+    >>> from snn_repro.data import Digits, NoAugment
+    >>> e = Experiment(data=Digits(), arch=SmallVGG(), T=4, objective=(TKS(),),
+    ...                augment=NoAugment(), recipe=Recipe(epochs=12), seed=1)
+    >>> e.slug
+    'digits-smallvgg-t4-tks'
     """
     data: Data
     arch: Arch
@@ -101,7 +110,7 @@ class Experiment(Spec):
               "set init to 'fresh' or leave out " + ', '.join(taught))
 
     @classmethod
-    def from_dict(cls, d: dict, where: str = '') -> 'Experiment':
+    def from_dict(cls, d: dict[str, Any], where: str = '') -> Self:
         "As `Spec.from_dict`, with all of the library's settings known."
         from snn_repro.experiments import known   # noqa: F401
         return super().from_dict(d, where)

@@ -9,12 +9,15 @@ __all__ = ['ETC', 'TWKD_SELF', 'TWKD_ANN', 'Agreement']
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from torch import Tensor
 from torch.special import entr
 
 from ..core.spec import check
 from .inputs import check_progress, given
-from .objectives import KD, Objective, check_choices, check_softened
+from .objectives import (KD, Objective, Teacher, check_choices,
+                                         check_softened)
 from .tks import each_pays, ramped, shared_teacher
+from ..nn.layers import Output
 
 # %% ../../nbs/2_losses/06_agreement.ipynb #40e6925c
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +32,13 @@ class Agreement(Objective):
     gradient of the cross-entropy, its own entropy counts as a constant), `soften`
     (`teacher`: the student stays at temperature 1), `ramp` (`w` is `weight`, or rises
     to it). `none_correct` as in `TKS`. Where a step has no others (T = 1) the term
-    is 0. Raises `UserError` for impossible values, for labels that are not class
-    numbers `[B]`, and otherwise as `TKS` does.
+    is 0. `ETC` has the defaults, `TWKD_SELF` is TWKD's teacher of right steps. Raises
+    `UserError` for impossible values, for labels that are not class numbers `[B]`, and
+    otherwise as `TKS` does.
+
+    >>> logits = torch.arange(4.)[:, None, None] * torch.eye(10)[:2]   # [T,B,K]
+    >>> ETC(logits, torch.tensor([0, 1]))['agreement'] > 0
+    tensor(True)
     """
     select: Literal['others', 'all', 'correct', 'random'] = 'others'
     combine: Literal['prob', 'mean', 'sum'] = 'prob'
@@ -46,7 +54,9 @@ class Agreement(Objective):
         check_softened(self)
         check_choices(self)
 
-    def __call__(self, out, target, progress=None, teacher=None):
+    def __call__(self, out: Output | Tensor, target: Tensor,
+                 progress: tuple[int, int] | None = None,
+                 teacher: Teacher | None = None) -> dict[str, Tensor]:
         logits, target = given(out, target, type(self).__name__)
         check(target.ndim == 1, f'target has the shape {tuple(target.shape)}',
               'Agreement', 'give class numbers [B]')

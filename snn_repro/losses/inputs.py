@@ -7,6 +7,7 @@ __all__ = ['sequence', 'kind_of', 'check_labels', 'check_progress', 'as_output',
 
 # %% ../../nbs/2_losses/01_inputs.ipynb #19b42667
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,10 +32,10 @@ def sequence(x: Tensor, name: str, where: str) -> Tensor:
               where, 'call .float()')
         check(x.ndim == 3 and x.numel(),
               f'{name}: expected [T,B,K], found {kind_of(x)}', where,
-              'the steps come first, and nothing is empty')
+              'the steps come first, one alone is x[None], and nothing is empty')
     return x.float() if x.element_size() < 4 else x
 
-def kind_of(x) -> str:
+def kind_of(x: Any) -> str:
     "Dtype (or type) and shape of `x`, for a message."
     kind = (str(x.dtype).removeprefix('torch.') if isinstance(x, Tensor)
             else type(x).__name__)
@@ -77,12 +78,14 @@ def check_progress(progress: tuple[int, int] | None, where: str,
 
 # %% ../../nbs/2_losses/01_inputs.ipynb #ee409a26
 def as_output(out: Output | Tensor, where: str) -> Output:
-    """`out`; a bare tensor counts as logits without features. Raises `UserError` for
-    what has no logits."""
-    if isinstance(out, Tensor): return Output(out, None)
+    """`out`; a bare tensor counts as logits without features (None). Raises `UserError`
+    for what has no logits."""
+    if isinstance(out, Tensor): return Output(out, None)   # type: ignore[arg-type]
     check(hasattr(out, 'logits') and hasattr(out, 'features'),
-          f'expected an Output, found {kind_of(out)}', where,
-          'give Output(logits [T,B,K], features)')
+          f'expected logits or an Output, found {kind_of(out)}', where,
+          'torch.stack(steps) makes logits [T,B,K] of a list'
+          if isinstance(out, (list, tuple)) else
+          'give logits [T,B,K] as a tensor, or Output(logits, features)')
     return out
 
 # %% ../../nbs/2_losses/01_inputs.ipynb #481cd1f9
@@ -99,11 +102,11 @@ def given(out: Output | Tensor, target: Tensor, where: str) -> tuple[Tensor, Ten
         check_labels(target, logits.shape[-1], where)
     return logits, target
 
-def _usual(target, logits: Tensor) -> bool:
+def _usual(target: Any, logits: Tensor) -> bool:
     return (isinstance(target, Tensor) and target.dtype == torch.int64 and
             target.shape == logits.shape[1:2] and target.device == logits.device)
 
-def _check_form(target, logits: Tensor, where: str):
+def _check_form(target: Any, logits: Tensor, where: str):
     T, B, K = logits.shape
     remedy = 'give class numbers [B], or shares [B,K] as floats'
     numbers = (isinstance(target, Tensor) and not target.is_complex() and

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..core.spec import check
 from .inputs import as_output, sequence
-from .objectives import KD, answered, soft_kl
+from .objectives import KD, Teacher, answered, soft_kl
+from ..nn.layers import Output
 
 # %% ../../nbs/2_losses/03_laf.ipynb #775f965d
 def read(classifier: nn.Linear, features: Tensor) -> Tensor:
@@ -49,16 +50,27 @@ class LAF(KD):
     The features are averaged over time first, as in the first author's public MPBN
     code, main_train.py, from which weight and temperature come too (EnOF-SNN's own
     values are unconfirmed); `per_step` compares each step instead. Stands beside a task
-    loss. The teacher's features are `[T',B,D]`, or `[B,D]` as one answer. Raises
-    `UserError` as `KD` and `read` do.
+    loss. The net's features are `[T,B,D]`, the teacher's `[T',B,D]`, or `[B,D]` as one
+    answer. Raises `UserError` as `KD` and `read` do, and for logits alone.
+
+    >>> ann = Teacher(torch.zeros(2, 10), torch.eye(64)[:2], nn.Linear(64, 10))
+    >>> out = Output(torch.zeros(4, 2, 10), torch.zeros(4, 2, 64))
+    >>> LAF()(out, torch.tensor([3, 7]), teacher=ann)['laf'] > 0
+    tensor(True)
     """
     per_step: bool = False
     parts: ClassVar[tuple[str, ...]] = ('laf',)
-    later: ClassVar[tuple] = ()
+    later: ClassVar[tuple[str, ...]] = ()
 
-    def __call__(self, out, target, progress=None, teacher=None):
-        features = sequence(as_output(out, 'LAF').features, 'features', 'LAF')
-        classifier = self.need(teacher).classifier
+    def __call__(self, out: Output | Tensor, target: Tensor,
+                 progress: tuple[int, int] | None = None,
+                 teacher: Teacher | None = None) -> dict[str, Tensor]:
+        seen = as_output(out, 'LAF').features
+        check(seen is not None, 'it compares features, and found logits alone', 'LAF',
+              'give Output(logits [T,B,K], features [T,B,D])')
+        features = sequence(seen, 'features', 'LAF')
+        teacher = self.need(teacher)
+        classifier = teacher.classifier
         answer = read(classifier,
                       answered(teacher.features, 'features', features, 'LAF'))
         student = features if self.per_step else features.mean(0)

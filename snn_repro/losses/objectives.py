@@ -8,13 +8,14 @@ __all__ = ['mean_logits', 'Teacher', 'check_choices', 'Objective', 'CE', 'TET', 
 
 # %% ../../nbs/2_losses/02_objectives.ipynb #20c6b0b7
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import (Any, ClassVar, Literal, NamedTuple, cast, get_args, get_origin,
+                    get_type_hints)
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.spec import Spec, check, shown
+from ..core.spec import Spec, UserError, check, shown
 from .inputs import as_output, check_progress, given, kind_of, sequence
 from ..nn.layers import Output
 
@@ -33,6 +34,9 @@ class Teacher(NamedTuple):
     `T'` is 1 for still images and the number of frames for events; the terms take the
     mean over it. Logits `[B,K]` and features `[B,D]`, as an ordinary ANN gives them,
     count as one answer.
+
+    >>> Teacher(torch.zeros(2, 10), torch.zeros(2, 64), nn.Linear(64, 10)).logits.shape
+    torch.Size([2, 10])
     """
     logits: Tensor
     features: Tensor
@@ -53,8 +57,12 @@ class Objective(Spec):
     """A term of the loss. Subclasses name their `parts` and define `__call__`.
 
     `__call__(out, target [B], progress=None, teacher=None)` returns
-    `{part: weighted scalar}`; the sum is minimised. `progress` is (epoch, epochs), the
+    `{part: weighted scalar}`; the sum is minimised. `out` is an `Output`; the library's
+    terms take its logits `[T,B,K]` alone as well. `progress` is (epoch, epochs), the
     epoch counted from 0. A term raises `UserError` for what it reads and cannot use.
+
+    >>> TET()(torch.zeros(4, 2, 10), torch.tensor([3, 7]))
+    {'tet': tensor(2.3026)}
     """
     needs_teacher: ClassVar[bool] = False
     parts: ClassVar[tuple[str, ...]] = ()
@@ -68,8 +76,9 @@ class Objective(Spec):
         "`teacher`, or a `UserError` where there is none."
         name, remedy = (type(self).__name__,
                         'pass teacher=Teacher(logits, features, classifier)')
-        check(teacher is not None, 'this term learns from an ANN, and none was given',
-              name, remedy)
+        if teacher is None:
+            raise UserError('this term learns from an ANN, and none was given', name,
+                            remedy)
         check(all(hasattr(teacher, f) for f in Teacher._fields),
               f'expected a Teacher, found {kind_of(teacher)}', name, remedy)
         return teacher
@@ -81,6 +90,9 @@ class CE(Objective):
     smoothing. The target may be shares `[B,K]`.
 
     Raises `UserError` for a `smoothing` outside [0, 1), and as `given` does.
+
+    >>> CE(smoothing=0.1)(torch.zeros(4, 2, 10), torch.tensor([3, 7]))  # [T,B,K], [B]
+    {'ce': tensor(2.3026)}
     """
     smoothing: float = 0.0
     parts: ClassVar[tuple[str, ...]] = ('ce',)
@@ -89,7 +101,9 @@ class CE(Objective):
         check(0 <= self.smoothing < 1, f'smoothing is {self.smoothing}', 'CE',
               'use 0 <= smoothing < 1')
 
-    def __call__(self, out, target, progress=None, teacher=None):
+    def __call__(self, out: Output | Tensor, target: Tensor,
+                 progress: tuple[int, int] | None = None,
+                 teacher: Teacher | None = None) -> dict[str, Tensor]:
         logits, target = given(out, target, type(self).__name__)
         return {'ce': F.cross_entropy(mean_logits(logits), target,
                                       label_smoothing=self.smoothing)}
@@ -105,12 +119,15 @@ class TET(Objective):
     `mse_weight` > 0; `smoothing` > 0 is label smoothing of every step. The target may
     be shares `[B,K]`. Raises `UserError` for a `mse_weight` outside [0, 1] or a
     `smoothing` outside [0, 1), and as `given` does.
+
+    >>> TET(mse_weight=0.1)(torch.ones(4, 2, 10), torch.tensor([3, 7]))
+    {'tet': tensor(2.0723), 'mse': tensor(0.)}
     """
     mse_weight: float = 0.0
     mse_target: float = 1.0
     smoothing: float = 0.0
     parts: ClassVar[tuple[str, ...]] = ('tet', 'mse')
-    later: ClassVar[tuple] = ('smoothing',)
+    later: ClassVar[tuple[str, ...]] = ('smoothing',)
 
     def __post_init__(self):
         check(0 <= self.mse_weight <= 1, f'mse_weight is {self.mse_weight}', 'TET',
@@ -118,7 +135,9 @@ class TET(Objective):
         check(0 <= self.smoothing < 1, f'smoothing is {self.smoothing}', 'TET',
               'use 0 <= smoothing < 1')
 
-    def __call__(self, out, target, progress=None, teacher=None):
+    def __call__(self, out: Output | Tensor, target: Tensor,
+                 progress: tuple[int, int] | None = None,
+                 teacher: Teacher | None = None) -> dict[str, Tensor]:
         logits, target = given(out, target, type(self).__name__)
         each = target.repeat(len(logits), *[1] * (target.ndim - 1))
         ce = F.cross_entropy(logits.flatten(0, 1), each, label_smoothing=self.smoothing)
@@ -135,10 +154,15 @@ class LTS(Objective):
 
     The answer that is tested stays the mean over steps; the last step's own accuracy is
     `metrics.step_accuracy(...)[-1]`. Raises `UserError` as `given` does.
+
+    >>> LTS()(torch.zeros(4, 2, 10), torch.tensor([3, 7]))
+    {'lts': tensor(2.3026)}
     """
     parts: ClassVar[tuple[str, ...]] = ('lts',)
 
-    def __call__(self, out, target, progress=None, teacher=None):
+    def __call__(self, out: Output | Tensor, target: Tensor,
+                 progress: tuple[int, int] | None = None,
+                 teacher: Teacher | None = None) -> dict[str, Tensor]:
         logits, target = given(out, target, type(self).__name__)
         return {'lts': F.cross_entropy(logits[-1], target)}
 
@@ -177,7 +201,7 @@ def answered(x: Tensor, name: str, own: Tensor, where: str) -> Tensor:
     return x.mean(0)
 
 # %% ../../nbs/2_losses/02_objectives.ipynb #b466b40a
-def check_softened(term: Objective):
+def check_softened(term: Any):
     """Raise `UserError` unless the `temperature` of `term` is positive and its `weight`
     0 or more."""
     name = type(term).__name__
@@ -192,19 +216,26 @@ class KD(Objective):
     mean logits. Stands beside a task loss.
 
     `per_step` compares each step's logits with the teacher's mean instead. Labels are
-    not read. Raises `UserError` for a negative `weight`, a `temperature` that is not
-    positive, a missing teacher or one whose answers do not fit, and for other logits.
+    not read. `TWKD_ANN` is TWKD's term of an ANN. Raises `UserError` for a negative
+    `weight`, a `temperature` that is not positive, a missing teacher or one whose
+    answers do not fit, and for other logits.
+
+    >>> ann = Teacher(torch.eye(10)[:2], torch.zeros(2, 64), nn.Linear(64, 10))
+    >>> KD()(torch.zeros(4, 2, 10), torch.tensor([0, 1]), teacher=ann)['kd'] > 0
+    tensor(True)
     """
     weight: float = 0.1
     temperature: float = 20.0
     per_step: bool = False
     needs_teacher: ClassVar[bool] = True
     parts: ClassVar[tuple[str, ...]] = ('kd',)
-    later: ClassVar[tuple] = ('per_step',)
+    later: ClassVar[tuple[str, ...]] = ('per_step',)
 
     def __post_init__(self): check_softened(self)
 
-    def __call__(self, out, target, progress=None, teacher=None):
+    def __call__(self, out: Output | Tensor, target: Tensor,
+                 progress: tuple[int, int] | None = None,
+                 teacher: Teacher | None = None) -> dict[str, Tensor]:
         logits = sequence(as_output(out, 'KD').logits, 'logits', 'KD')
         answer = answered(self.need(teacher).logits, 'logits', logits, 'KD')
         student = logits if self.per_step else mean_logits(logits)
@@ -219,7 +250,7 @@ def check_objectives(objectives: tuple[Objective, ...]):
           f'expected a tuple of terms, found {type(objectives).__name__}', 'objective',
           'such as (CE(),)')
     check(objectives, 'no objective', 'objective', 'give at least CE()')
-    owner = {}
+    owner: dict[str, str] = {}
     for o in objectives:
         name = o.__name__ if hasattr(o, '__name__') else type(o).__name__
         check(isinstance(o, Objective), f'{name} is no Objective', 'objective',
@@ -236,22 +267,28 @@ def check_objectives(objectives: tuple[Objective, ...]):
             owner[part] = name
 
 # %% ../../nbs/2_losses/02_objectives.ipynb #9e9303f8
-def total(objectives: tuple[Objective, ...], out: Output, target: Tensor,
+def total(objectives: tuple[Objective, ...], out: Output | Tensor, target: Tensor,
           progress: tuple[int, int] | None = None,
           teacher: Teacher | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a batch and its named, weighted parts. Raises what
+    """The loss of a batch, a scalar, and its named, weighted parts. Raises what
     `check_objectives`, `as_output`, `check_progress` and the terms raise, and
-    `UserError` for a term that returns anything but scalars by name."""
+    `UserError` for a term that returns anything but scalars by name.
+
+    >>> logits, labels = torch.zeros(4, 2, 10), torch.tensor([3, 7])   # [T,B,K], [B]
+    >>> loss, parts = total((CE(), LTS()), logits, labels)
+    >>> loss, [*parts]
+    (tensor(4.6052), ['ce', 'lts'])
+    """
     check_objectives(objectives)
-    out, parts = as_output(out, 'total'), {}
+    out, parts = as_output(out, 'total'), cast(dict[str, Tensor], {})
     check_progress(progress, 'total', needed=False)
     for o in objectives:
         said = o(out, target, progress, teacher)
         _check_parts(said, parts, type(o).__name__)
         parts |= said
-    return sum(parts.values()), parts
+    return cast(Tensor, sum(parts.values())), parts
 
-def _check_parts(said, before: dict, where: str):
+def _check_parts(said: Any, before: dict, where: str):
     if torch.compiler.is_compiling(): return
     check(isinstance(said, dict) and said, f'its loss is {kind_of(said)}', where,
           'return {part: scalar tensor}')

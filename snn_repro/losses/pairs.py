@@ -7,15 +7,16 @@ __all__ = ['S2W', 'W2S', 'TPD', 'pick_pairs', 'running_mean', 'Pair']
 
 # %% ../../nbs/2_losses/07_pairs.ipynb #3aba261a
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from .inputs import as_output, check_progress, given, sequence
-from .objectives import (Objective, check_choices, check_softened,
-                                         soft_kl)
+from .objectives import (Objective, Teacher, check_choices,
+                                         check_softened, soft_kl)
 from .tks import dice
+from ..nn.layers import Output
 
 # %% ../../nbs/2_losses/07_pairs.ipynb #943a1b09
 def pick_pairs(logits: Tensor, target: Tensor, pick: str = 'strong-weak',
@@ -59,9 +60,14 @@ class Pair(Objective):
     net in parts (`micro_batch`, several processes), each part has its own pair.
     `detach_teacher` and `squared` are not stated in S2W's text; its pseudo-code has
     neither (`variants['paper']`). For T = 1 the term is 0. Labels are read for a random
-    pair alone, as part of the draw. Raises `UserError` for impossible values and for
+    pair alone, as part of the draw. `S2W` has the defaults, `W2S` the other way round,
+    `TPD` is `next` of running means. Raises `UserError` for impossible values and for
     logits that are no `[T,B,K]`; with 'random' also for a missing progress, and as
     `given` does.
+
+    >>> logits = torch.arange(4.)[:, None, None] * torch.eye(10)[:2]   # [T,B,K]
+    >>> S2W(logits, torch.tensor([0, 1]))['pair'] > 0
+    tensor(True)
     """
     pick: Literal['strong-weak', 'weak-strong', 'random', 'last-first', 'first-last',
                   'cascade', 'next'] = 'strong-weak'
@@ -71,13 +77,16 @@ class Pair(Objective):
     squared: bool = True
     detach_teacher: bool = True
     parts: ClassVar[tuple[str, ...]] = ('pair',)
-    variants: ClassVar[dict] = {'paper': dict(squared=False, detach_teacher=False)}
+    variants: ClassVar[dict[str, dict[str, Any]]] = {
+        'paper': dict(squared=False, detach_teacher=False)}
 
     def __post_init__(self):
         check_softened(self)
         check_choices(self)
 
-    def __call__(self, out, target, progress=None, teacher=None):
+    def __call__(self, out: Output | Tensor, target: Tensor,
+                 progress: tuple[int, int] | None = None,
+                 teacher: Teacher | None = None) -> dict[str, Tensor]:
         drawn = self.pick == 'random'
         logits = sequence(as_output(out, 'Pair').logits, 'logits', 'Pair')
         if drawn: logits, target = given(out, target, 'Pair')

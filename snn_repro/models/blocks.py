@@ -10,9 +10,9 @@ __all__ = ['conv3', 'normed', 'check_net', 'check_size', 'PostBlock', 'post_bloc
 from dataclasses import dataclass
 from functools import partial
 from math import sqrt
-from typing import Callable, Literal
+from typing import Any, Callable, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..core.spec import check
 from ..nn.layers import NORMS, Arch, normalised
@@ -31,7 +31,7 @@ def normed(norm: str, neuron: Neuron, T: int) -> Callable[..., list[nn.Module]]:
                    v_threshold=getattr(neuron, 'v_threshold', 1.))
 
 # %% ../../nbs/1_neurons/03_blocks.ipynb #af825117
-def check_net(arch, norm: str):
+def check_net(arch: Any, norm: str):
     "Refuse an unknown `norm`, and `channels` that no net can be made of."
     where = type(arch).__name__
     check(norm in NORMS, f'unknown norm {norm!r}', where,
@@ -40,7 +40,8 @@ def check_net(arch, norm: str):
           where, 'widths, each 1 or more')
 
 
-def check_size(arch, shape, halvings: int) -> tuple[int, int, int]:
+def check_size(arch: Arch, shape: tuple[int, int, int],
+               halvings: int) -> tuple[int, int, int]:
     """`shape` (C,H,W), or a `UserError` if an image has not a pixel left after so many
     halvings."""
     c, h, w = shape
@@ -56,7 +57,8 @@ class PostBlock(nn.Module):
         super().__init__()
         self.branch, self.shortcut, self.last = branch, shortcut, last
 
-    def forward(self, x): return self.last(self.branch(x) + self.shortcut(x))
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.branch(x) + self.shortcut(x))
 
 
 def post_block(c_in: int, c_out: int, stride: int, neuron: Neuron, last: nn.Module,
@@ -75,14 +77,14 @@ def post_block(c_in: int, c_out: int, stride: int, neuron: Neuron, last: nn.Modu
     return PostBlock(nn.Sequential(*branch), nn.Sequential(*shortcut), last)
 
 # %% ../../nbs/1_neurons/03_blocks.ipynb #b6bd84c9
-def check_stages(arch):
+def check_stages(arch: Any):
     "Refuse `depths` that do not go with `channels`."
     ok = len(arch.depths) == len(arch.channels) and min(arch.depths) > 0
     check(ok, f'depths {list(arch.depths)} for channels {list(arch.channels)}',
           type(arch).__name__, 'a number of blocks, 1 or more, for each width')
 
 
-def stages(arch, norm: Callable, last: nn.Module,
+def stages(arch: 'Staged', norm: Callable, last: nn.Module,
            norm_first: bool = False) -> list[nn.Module]:
     """The first neuron and `arch.depths[i]` blocks of `arch.channels[i]`; every stage
     but the first begins with stride 2. The last block ends in `last`. `norm_first`: the

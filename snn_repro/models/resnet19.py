@@ -27,6 +27,9 @@ class ResNet19(Staged):
     RepAct takes the place of the neuron between the two linear layers. Raises `UserError` for
     `depths` that do not go with `channels`, and in `build` for images that cannot be halved so
     often.
+
+    >>> ResNet19().build(shape=(3, 32, 32), classes=100, T=4).classifier
+    Linear(in_features=256, out_features=100, bias=True)
     """
     hidden: int = 256
     norm: Literal['bn', 'tdbn', 'tebn'] = 'tdbn'
@@ -36,7 +39,7 @@ class ResNet19(Staged):
         check(self.hidden > 0, f'hidden = {self.hidden}', type(self).__name__,
               'the width between the linear layers, 1 or more')
 
-    def build(self, shape, classes, T):
+    def build(self, shape: tuple[int, int, int], classes: int, T: int) -> SpikingNet:
         c, *_ = check_size(self, shape, len(self.channels) - 1)
         norm, first, final = normed(self.norm, self.neuron, T), self.channels[0], self.channels[-1]
         stem, *body = norm([conv3(c, first)], first, scale=sqrt(.5))
@@ -68,8 +71,11 @@ class EnofResNet19(Staged):
     RepAct takes the place of the neuron after the last block's sum, before the mean. Raises
     `UserError` for `depths` that do not go with `channels`, and in `build` for images that cannot
     be halved so often.
+
+    >>> EnofResNet19(readout='relu').build(shape=(3, 32, 32), classes=100, T=2).classifier
+    Linear(in_features=512, out_features=100, bias=True)
     """
-    def build(self, shape, classes, T):
+    def build(self, shape: tuple[int, int, int], classes: int, T: int) -> SpikingNet:
         c, *_ = check_size(self, shape, len(self.channels) - 1)
         norm, first, final = normed(self.norm, self.neuron, T), self.channels[0], self.channels[-1]
         stem, *body = norm([conv3(c, first)], first)
@@ -79,6 +85,10 @@ class EnofResNet19(Staged):
 # %% ../../nbs/3_nets/02_resnet19.ipynb #aadb758f
 @dataclass(frozen=True, kw_only=True)
 class ThinResNet19(ResNet19):
-    "NOT a net of the papers: `ResNet19` with an eighth of its widths, for CPUs."
+    """NOT a net of the papers: `ResNet19` with an eighth of its widths, for CPUs.
+
+    >>> ThinResNet19().build(shape=(3, 32, 32), classes=10, T=4).classifier
+    Linear(in_features=32, out_features=10, bias=True)
+    """
     channels: tuple[int, ...] = (16, 32, 64)
     hidden: int = 32

@@ -40,11 +40,14 @@ class EnofResNet20(Staged):
     RepAct takes the place of the neuron after the last block's sum, before the mean. Raises
     `UserError` for `depths` that do not go with `channels`, and in `build` for images that cannot
     be halved so often.
+
+    >>> EnofResNet20(neuron=ENOF_LIF).build(shape=(3, 32, 32), classes=10, T=4).classifier
+    Linear(in_features=512, out_features=10, bias=True)
     """
     channels: tuple[int, ...] = (64, 128, 256, 512)
     depths: tuple[int, ...] = (2, 2, 2, 2)
 
-    def build(self, shape, classes, T):
+    def build(self, shape: tuple[int, int, int], classes: int, T: int) -> SpikingNet:
         c, *_ = check_size(self, shape, len(self.channels))
         norm, first, final = normed(self.norm, self.neuron, T), self.channels[0], self.channels[-1]
         stem, *body = norm([conv3(c, first)], first)
@@ -59,7 +62,11 @@ class EnofResNet20(Staged):
 
 @dataclass(frozen=True, kw_only=True)
 class ThinResNet20(EnofResNet20):
-    "NOT a net of the papers: `EnofResNet20` with a quarter of its widths, for CPUs."
+    """NOT a net of the papers: `EnofResNet20` with a quarter of its widths, for CPUs.
+
+    >>> ThinResNet20().build(shape=(3, 32, 32), classes=10, T=4).classifier
+    Linear(in_features=128, out_features=10, bias=True)
+    """
     channels: tuple[int, ...] = (16, 32, 64, 128)
 
 # %% ../../nbs/3_nets/03_resnet20.ipynb #8cdea938
@@ -81,11 +88,14 @@ class EnofResNet34(Staged):
 
     Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that
     cannot be halved so often.
+
+    >>> EnofResNet34().build(shape=(3, 224, 224), classes=1000, T=4).classifier
+    Linear(in_features=512, out_features=1000, bias=True)
     """
     channels: tuple[int, ...] = (64, 128, 256, 512)
     depths: tuple[int, ...] = (3, 4, 6, 3)
 
-    def build(self, shape, classes, T):
+    def build(self, shape: tuple[int, int, int], classes: int, T: int) -> SpikingNet:
         c, *_ = check_size(self, shape, len(self.channels) + 1)
         norm, first, final = normed(self.norm, self.neuron, T), self.channels[0], self.channels[-1]
         stem, *body = norm([nn.Conv2d(c, first, 7, 2, 3, bias=False)], first)
@@ -105,6 +115,6 @@ def outline(arch: Arch, shape: tuple[int, int, int], classes: int,
         rows.append((name, tuple(y.shape), sum(p.numel() for p in m.parameters())))
     with torch.device('meta'):
         net = arch.build(shape, classes, T).eval()
-        for m in (net.stem, *net.body, net.classifier): m.register_forward_hook(note)
+        for m in (net.stem, *net.body.children(), net.classifier): m.register_forward_hook(note)
         net(torch.empty(1, *shape))
     return rows

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..core.spec import UserError, check
 from .blocks import (PostBlock, block_plan, check_net, check_size, check_stages,
@@ -24,7 +24,8 @@ from ..nn.neurons import Neuron
 class SEWBlock(PostBlock):
     """Spike-element-wise block (ADD) on [T,B,C,H,W] (Fang et al., 2021): last(branch(x)) +
     shortcut(x); an empty shortcut is the identity."""
-    def forward(self, x): return self.last(self.branch(x)) + self.shortcut(x)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.branch(x)) + self.shortcut(x)
 
 
 def sew_block(c_in: int, width: int, stride: int, neuron: Neuron, last: nn.Module, norm: Callable,
@@ -72,6 +73,9 @@ class SEWResNet19(_SEW, Arch):
 
     Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that
     cannot be halved so often.
+
+    >>> SEWResNet19().build(shape=(3, 32, 32), classes=100, T=4).classifier
+    Linear(in_features=256, out_features=100, bias=True)
     """
     bottleneck: ClassVar[bool] = False
     stem: int = 64
@@ -85,7 +89,7 @@ class SEWResNet19(_SEW, Arch):
         check(min(self.stem, self.hidden) > 0, f'stem = {self.stem}, hidden = {self.hidden}',
               type(self).__name__, 'widths, each 1 or more')
 
-    def build(self, shape, classes, T):
+    def build(self, shape: tuple[int, int, int], classes: int, T: int) -> SpikingNet:
         c, *_ = check_size(self, shape, len(self.channels) - 1)
         norm = normed(self.norm, self.neuron, T)
         stem, *body = norm([conv3(c, self.stem)], self.stem)
@@ -104,13 +108,16 @@ class SEWResNet18(_SEW, Arch):
 
     Raises `UserError` for `depths` that do not go with `channels`, and in `build` for images that
     cannot be halved so often.
+
+    >>> SEWResNet18(neuron=LIF(surrogate=ATan())).build((3, 224, 224), 1000, T=4).classifier
+    Linear(in_features=512, out_features=1000, bias=True)
     """
     bottleneck: ClassVar[bool] = False
     channels: tuple[int, ...] = (64, 128, 256, 512)
     depths: tuple[int, ...] = (2, 2, 2, 2)
     norm: Literal['bn', 'tdbn', 'tebn'] = 'bn'
 
-    def build(self, shape, classes, T):
+    def build(self, shape: tuple[int, int, int], classes: int, T: int) -> SpikingNet:
         c, *_ = check_size(self, shape, len(self.channels) + 1)
         norm, first = normed(self.norm, self.neuron, T), self.channels[0]
         stem, *body = norm([nn.Conv2d(c, first, 7, 2, 3, bias=False)], first)
@@ -123,20 +130,32 @@ class SEWResNet18(_SEW, Arch):
 
 @dataclass(frozen=True, kw_only=True)
 class SEWResNet34(SEWResNet18):
-    "SEW-ResNet-34: `SEWResNet18` with [3,4,6,3] blocks."
+    """SEW-ResNet-34: `SEWResNet18` with [3,4,6,3] blocks.
+
+    >>> SEWResNet34().build(shape=(3, 224, 224), classes=1000, T=4).classifier
+    Linear(in_features=512, out_features=1000, bias=True)
+    """
     depths: tuple[int, ...] = (3, 4, 6, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SEWResNet50(SEWResNet18):
-    "SEW-ResNet-50: `SEWResNet18` with [3,4,6,3] bottleneck blocks. D = 2048."
+    """SEW-ResNet-50: `SEWResNet18` with [3,4,6,3] bottleneck blocks. D = 2048.
+
+    >>> SEWResNet50().build(shape=(3, 224, 224), classes=1000, T=4).classifier
+    Linear(in_features=2048, out_features=1000, bias=True)
+    """
     bottleneck: ClassVar[bool] = True
     depths: tuple[int, ...] = (3, 4, 6, 3)
 
 # %% ../../nbs/3_nets/04_sew.ipynb #720528c2
 @dataclass(frozen=True, kw_only=True)
 class ThinSEWResNet19(SEWResNet19):
-    "NOT a net of the papers: `SEWResNet19` with an eighth of its widths, for CPUs."
+    """NOT a net of the papers: `SEWResNet19` with an eighth of its widths, for CPUs.
+
+    >>> ThinSEWResNet19().build(shape=(3, 32, 32), classes=10, T=4).classifier
+    Linear(in_features=32, out_features=10, bias=True)
+    """
     stem: int = 8
     channels: tuple[int, ...] = (16, 32, 64)
     hidden: int = 32
@@ -144,7 +163,11 @@ class ThinSEWResNet19(SEWResNet19):
 
 @dataclass(frozen=True, kw_only=True)
 class ThinSEWResNet18(SEWResNet18):
-    "NOT a net of the papers: `SEWResNet18` with a quarter of its widths, for CPUs."
+    """NOT a net of the papers: `SEWResNet18` with a quarter of its widths, for CPUs.
+
+    >>> ThinSEWResNet18().build(shape=(3, 32, 32), classes=10, T=4).classifier
+    Linear(in_features=128, out_features=10, bias=True)
+    """
     channels: tuple[int, ...] = (16, 32, 64, 128)
 
 # %% ../../nbs/3_nets/04_sew.ipynb #a2c9990e

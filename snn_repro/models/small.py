@@ -8,9 +8,9 @@ __all__ = ['conv_norm', 'check_widths', 'SmallVGG', 'Block', 'SEWBlock', 'SmallR
 # %% ../../nbs/1_neurons/04_small.ipynb #b9c27f4a
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..core.spec import check
 from .blocks import check_size
@@ -27,7 +27,7 @@ def conv_norm(c_in: int, c_out: int, norm: str, T: int, *before: nn.Module,
                       c_out, norm, T)
 
 
-def check_widths(arch, least: int):
+def check_widths(arch: Any, least: int):
     "Refuse `channels` that no net can be made of, and an unknown `norm`."
     c = arch.channels
     check(arch.norm in ('bn', 'tebn'), f'unknown norm {arch.norm!r}',
@@ -39,9 +39,14 @@ def check_widths(arch, least: int):
 @dataclass(frozen=True, kw_only=True)
 class SmallVGG(Arch):
     """Convolutions of the widths `channels`, 2x2 average pooling between them, the last
-    map flattened.
+    map flattened. Features [T,B,D], D = 128 for 8x8.
 
-    RepAct takes the place of the last convolution's neuron.
+    RepAct takes the place of the last convolution's neuron. Raises `UserError` for an
+    unknown `norm` or no `channels`, and in `build` for images that cannot be halved so
+    often.
+
+    >>> SmallVGG().build(shape=(1, 8, 8), classes=10, T=4).classifier
+    Linear(in_features=128, out_features=10, bias=True)
     """
     channels: tuple[int, ...] = (8, 16, 32)
     norm: Literal['bn', 'tebn'] = 'bn'
@@ -50,7 +55,7 @@ class SmallVGG(Arch):
         super().__post_init__()
         check_widths(self, 1)
 
-    def build(self, shape, classes, T):
+    def build(self, shape: tuple[int, int, int], classes: int, T: int) -> SpikingNet:
         halvings = len(self.channels) - 1
         c, h, w = check_size(self, shape, halvings)
         body = [m for a, b in pairwise(self.channels)
@@ -81,7 +86,7 @@ class Block(nn.Module):
                          else nn.Sequential(*conv_norm(c_in, c_out, norm, T, kernel=1)))
         self.last = last
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.pool(x)
         return self.last(self.branch(x) + self.shortcut(x))
 
@@ -98,7 +103,7 @@ class SEWBlock(Block):
         if isinstance(self.shortcut, nn.Sequential):
             self.shortcut.append(neuron.build())
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.pool(x)
         return self.last(self.branch(x)) + self.shortcut(x)
 
@@ -108,8 +113,13 @@ class SmallResNet(Arch):
     """A stem of width `channels[0]`; for each further width a stage of `depth`
     post-activation blocks, the first of which halves.
 
-    The last map is flattened. RepAct takes the place of the neuron after the last
-    block's sum.
+    The last map is flattened: features [T,B,D], D = 128 for 8x8. RepAct takes the place
+    of the neuron after the last block's sum. Raises `UserError` for an unknown `norm`,
+    a `depth` below 1 or fewer than two `channels`, and in `build` for images that
+    cannot be halved so often.
+
+    >>> SmallResNet(channels=(8, 16)).build(shape=(2, 8, 8), classes=10, T=4).classifier
+    Linear(in_features=256, out_features=10, bias=True)
     """
     kind: ClassVar[type[nn.Module]] = Block
     channels: tuple[int, ...] = (8, 16, 32)
@@ -122,7 +132,7 @@ class SmallResNet(Arch):
         check(self.depth >= 1, f'depth = {self.depth}', type(self).__name__,
               'the number of blocks in a stage, 1 or more')
 
-    def build(self, shape, classes, T):
+    def build(self, shape: tuple[int, int, int], classes: int, T: int) -> SpikingNet:
         halvings = len(self.channels) - 1
         c, h, w = check_size(self, shape, halvings)
         plan = [block for a, b in pairwise(self.channels)
@@ -138,6 +148,12 @@ class SmallResNet(Arch):
 # %% ../../nbs/1_neurons/04_small.ipynb #46220243
 @dataclass(frozen=True, kw_only=True)
 class SmallSEW(SmallResNet):
-    """`SmallResNet` with spike-element-wise blocks (ADD). RepAct takes the place of the
-    last neuron of the last block, before the sum."""
+    """`SmallResNet` with spike-element-wise blocks (ADD; Fang et al., 2021). RepAct
+    takes the place of the last neuron of the last block, before the sum. Raises as
+    `SmallResNet` does.
+
+    >>> net = SmallSEW().build(shape=(1, 8, 8), classes=10, T=4)
+    >>> net(torch.rand(2, 1, 8, 8)).features.shape   # [T,B,D]
+    torch.Size([4, 2, 128])
+    """
     kind: ClassVar[type[nn.Module]] = SEWBlock

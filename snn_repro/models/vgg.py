@@ -25,6 +25,9 @@ class VGGSNN(Arch):
     RepAct takes the place of the last convolution's neuron, before the pooling. `norm`: plain batch
     normalisation, tdBN or TEBN. Raises `UserError` for an odd number of `channels`, and in `build`
     for images that cannot be halved so often.
+
+    >>> VGGSNN().build(shape=(2, 48, 48), classes=10, T=10).classifier
+    Linear(in_features=4608, out_features=10, bias=True)
     """
     channels: tuple[int, ...] = (64, 128, 256, 256, 512, 512, 512, 512)
     norm: Literal['bn', 'tdbn', 'tebn'] = 'bn'
@@ -35,7 +38,7 @@ class VGGSNN(Arch):
         check(len(self.channels) % 2 == 0, f'{len(self.channels)} channels', type(self).__name__,
               'an even number: two convolutions to a pooling')
 
-    def build(self, shape, classes, T):
+    def build(self, shape: tuple[int, int, int], classes: int, T: int) -> SpikingNet:
         halvings = len(self.channels) // 2
         c, h, w = check_size(self, shape, halvings)
         norm = normed(self.norm, self.neuron, T)
@@ -51,5 +54,9 @@ class VGGSNN(Arch):
 # %% ../../nbs/3_nets/01_vgg.ipynb #280e293a
 @dataclass(frozen=True, kw_only=True)
 class ThinVGG(VGGSNN):
-    "NOT a net of the papers: `VGGSNN` with widths of 16 to 64, for CPUs."
+    """NOT a net of the papers: `VGGSNN` with widths of 16 to 64, for CPUs.
+
+    >>> ThinVGG().build(shape=(2, 32, 32), classes=10, T=10).classifier
+    Linear(in_features=256, out_features=10, bias=True)
+    """
     channels: tuple[int, ...] = (16, 16, 32, 32, 64, 64, 64, 64)

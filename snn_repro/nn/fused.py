@@ -183,6 +183,9 @@ def fuse(net: SpikingNet, keep: str = 'maps') -> bool:
     and convolutions are computed twice; 'blocks', the input of each module of the body, and all of
     it is computed twice. Norms of a team (chapter 6.2) and TEBN are not fused; their neurons are
     compiled. Raises `UserError` for another `keep`.
+
+    >>> net = SmallVGG(channels=(4, 8)).build(shape=(1, 8, 8), classes=10, T=4)
+    >>> can = fuse(net, keep='bits')   # False where nothing can be compiled: as before
     """
     check(keep in HOW, f'unknown keep {keep!r}', 'fuse', 'choose from ' + ', '.join(HOW))
     if not can_compile(next(net.parameters()).device.type): return False

@@ -7,10 +7,10 @@ __all__ = ['NORMS', 'Folded', 'TDBN', 'TEBN', 'normalised', 'Output', 'Arch', 'c
 
 # %% ../../nbs/1_neurons/02_layers.ipynb #91f287d4
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils import _pytree
 
 from ..core.spec import Spec, check
@@ -23,6 +23,9 @@ class Folded(nn.Sequential):
     For modules that treat every image alike. Batch normalisation inside takes its
     statistics over all steps. Maps run in channels-last order, which is faster, unless
     a thin strided 1x1 convolution forbids it (oneDNN issue 6035).
+
+    >>> Folded(nn.Conv2d(2, 6, 3))(torch.rand(4, 5, 2, 8, 8)).shape
+    torch.Size([4, 5, 6, 6, 6])
     """
     def __init__(self, *modules: nn.Module):
         super().__init__(*modules)
@@ -34,7 +37,7 @@ class Folded(nn.Sequential):
     def order(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = x.flatten(0, 1)
         if y.dim() == 4: y = y.to(memory_format=self.order)
         return super().forward(y).unflatten(0, x.shape[:2])
@@ -46,6 +49,9 @@ class TDBN(nn.BatchNorm2d):
 
     `scale` is the paper's α: 1, or √½ for each of two branches that are added. The
     weight starts at `scale * v_threshold`.
+
+    >>> TDBN(3, v_threshold=.5).weight.tolist()
+    [0.5, 0.5, 0.5]
     """
     def __init__(self, channels: int, v_threshold: float, scale: float = 1.0):
         super().__init__(channels)
@@ -58,13 +64,16 @@ class TEBN(nn.Module):
 
     It depends on the step, so it cannot stand in a stem; put it first in a net's body.
     Raises `UserError` for more than T steps.
+
+    >>> TEBN(3, T=4)(torch.rand(2, 5, 3, 8, 8)).shape
+    torch.Size([2, 5, 3, 8, 8])
     """
     def __init__(self, channels: int, T: int):
         super().__init__()
         self.norm, self.p = (Folded(nn.BatchNorm2d(channels)),
                              nn.Parameter(torch.ones(T)))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         t, T = len(x), len(self.p)
         check(t <= T, f'expected at most {T} steps, found {t}', 'TEBN',
               'it has learnt one factor a step')
@@ -87,9 +96,14 @@ def normalised(modules: list[nn.Module], channels: int, norm: str = 'bn', T: int
 # %% ../../nbs/1_neurons/02_layers.ipynb #09ebc217
 class Output(NamedTuple):
     """What a net gives: `logits` [T,B,K] of each step, and `features` [T,B,D], which
-    the classifier read."""
-    logits: torch.Tensor
-    features: torch.Tensor
+    the classifier read.
+
+    >>> out = Output(logits=torch.zeros(4, 2, 10), features=torch.zeros(4, 2, 64))
+    >>> out.logits.mean(0).shape   # the net's answer
+    torch.Size([2, 10])
+    """
+    logits: Tensor
+    features: Tensor
 
 # so that an exported net can be saved
 _pytree._register_namedtuple(Output, serialized_type_name='snn_repro.nn.layers.Output')
@@ -97,8 +111,14 @@ _pytree._register_namedtuple(Output, serialized_type_name='snn_repro.nn.layers.O
 # %% ../../nbs/1_neurons/02_layers.ipynb #8fbae18b
 @dataclass(frozen=True, kw_only=True)
 class Arch(Spec):
-    """A net's setting. A subclass has `build`; one with a `__post_init__` of its own
-    calls this one."""
+    """A net's setting: its `neuron`, and whether the last activation before the
+    classifier is that neuron ('lif') or ReLU ('relu', EnOF's RepAct). A subclass has
+    `build`; one with a `__post_init__` of its own calls this one. Raises `UserError`
+    for another `readout`.
+
+    >>> SmallVGG(readout='relu').ann()   # the same net without spikes
+    SmallVGG(neuron=ReLU(), readout='relu', channels=(8, 16, 32), norm='bn')
+    """
     neuron: Neuron = TKS_LIF
     readout: Literal['lif', 'relu'] = 'lif'
 
@@ -121,7 +141,7 @@ class Arch(Spec):
         return self.neuron.build() if self.readout == 'lif' else nn.ReLU()
 
 # %% ../../nbs/1_neurons/02_layers.ipynb #cf6481c1
-def check_input(x, channels: int):
+def check_input(x: Tensor, channels: int):
     """Refuse what is neither `[B,C,H,W]` nor `[T,B,C,H,W]`, and other numbers of
     channels."""
     found = list(x.shape)
@@ -142,7 +162,14 @@ class SpikingNet(nn.Module):
 
     stem: convolution and norm, [t,B,C,H,W] -> [t,B,C',H',W']; body: from the first
     neuron to features [t,B,D].
+
+    >>> net = SmallVGG(channels=(4, 8)).build(shape=(1, 8, 8), classes=10, T=4)
+    >>> net(torch.rand(2, 1, 8, 8)).logits.shape   # [T,B,K]
+    torch.Size([4, 2, 10])
     """
+    if TYPE_CHECKING:   # so that an editor knows what a call gives
+        def __call__(self, x: Tensor) -> Output: ...
+
     def __init__(self, stem: nn.Module, body: nn.Module, classifier: nn.Linear, T: int):
         super().__init__()
         check(isinstance(T, int) and T > 0, f'T = {T!r}', 'SpikingNet',
@@ -157,7 +184,7 @@ class SpikingNet(nn.Module):
               'its first layers up to the first neuron are the stem')
         self.channels = convs[0].in_channels
 
-    def forward(self, x) -> Output:
+    def forward(self, x: Tensor) -> Output:
         check_input(x, self.channels)
         current = (self.stem(x) if x.dim() == 5
                    else self.stem(x[None]).expand(self.T, -1, -1, -1, -1))

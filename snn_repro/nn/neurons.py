@@ -4,36 +4,42 @@
 
 # %% auto #0
 __all__ = ['TKS_LIF', 'ENOF_LIF', 'TET_LIF', 'Surrogate', 'Triangle', 'Rectangle', 'Tanh', 'ATan', 'Sigmoid', 'spike', 'Neuron',
-           'ReLU', 'LIF', 'Trace', 'lif_trace', 'lif', 'at_rest', 'states_are_counted', 'LIFNode']
+           'ReLU', 'LIF', 'Trace', 'lif_trace', 'lif', 'at_rest', 'states_are_counted', 'LIFValues', 'LIFNode']
 
 # %% ../../nbs/1_neurons/01_neurons.ipynb #617695b9
 import math
+
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from spikingjelly.activation_based import neuron
-from ..core.spec import Spec, check
+from ..core.spec import Spec, UserError, check
 from .kernels import floating, fused_lif
 
 # %% ../../nbs/1_neurons/01_neurons.ipynb #65b989cd
 @dataclass(frozen=True, kw_only=True)
 class Surrogate(Spec):
     """The derivative that stands in for the step's, as a function of
-    `v = h - v_threshold`; `alpha` is its sharpness."""
+    `v = h - v_threshold`, a tensor of any shape; `alpha` is its sharpness. Its integral
+    is `cdf`. Raises `UserError` for an `alpha` that is not positive.
+
+    >>> Triangle(alpha=1.).cdf(torch.tensor([-1., 0., 1.]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
     alpha: float = 1.0
 
     def __post_init__(self):
         check(self.alpha > 0, f'alpha = {self.alpha} must be positive',
               type(self).__name__)
 
-    def derivative(self, v):
+    def derivative(self, v: Tensor) -> Tensor:
         "σ'(v), a new tensor of the shape of `v`."
         raise NotImplementedError
 
-    def cdf(self, v):
+    def cdf(self, v: Tensor) -> Tensor:
         "σ(v), its integral: a smooth step from 0 to 1."
         raise NotImplementedError
 
@@ -41,50 +47,73 @@ class Surrogate(Spec):
 @dataclass(frozen=True, kw_only=True)
 class Triangle(Surrogate):
     """`alpha - alpha²·|v|` where positive: TKS's QGate (`alpha=2`), TET's triangle
-    (`alpha=1`)."""
+    (`alpha=1`). `derivative` and `cdf` take and give tensors of any shape.
+
+    >>> Triangle(alpha=1.).derivative(torch.tensor([-2., 0., .5]))
+    tensor([0.0000, 1.0000, 0.5000])
+    """
     alpha: float = 2.0
-    def derivative(self, v):
+    def derivative(self, v: Tensor) -> Tensor:
         return v.abs().mul_(-self.alpha**2).add_(self.alpha).relu_()
-    def cdf(self, v):
+    def cdf(self, v: Tensor) -> Tensor:
         v = self.alpha*v.clamp(-1/self.alpha, 1/self.alpha)
         return .5 + v - .5*v*v.abs()
 
 # %% ../../nbs/1_neurons/01_neurons.ipynb #7c1d5011
 @dataclass(frozen=True, kw_only=True)
 class Rectangle(Surrogate):
-    "`alpha` where `|v| < 1/(2·alpha)`: the straight-through window."
-    def derivative(self, v): return v.abs().lt_(.5/self.alpha).mul_(self.alpha)
-    def cdf(self, v): return (.5 + self.alpha*v).clamp(0, 1)
+    """`alpha` where `|v| < 1/(2·alpha)`: the straight-through window.
+
+    >>> Rectangle(alpha=1.).derivative(torch.tensor([-2., 0., .25]))
+    tensor([0., 1., 1.])
+    """
+    def derivative(self, v: Tensor) -> Tensor:
+        return v.abs().lt_(.5/self.alpha).mul_(self.alpha)
+    def cdf(self, v: Tensor) -> Tensor: return (.5 + self.alpha*v).clamp(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tanh(Surrogate):
     """A hyperbolic tangent cut to `|v| < 0.5` and scaled to area 1, as in the public
-    MPBN code of EnOF-SNN's first author."""
+    MPBN code of EnOF-SNN's first author.
+
+    >>> Tanh().derivative(torch.tensor([0., .6])) > 0
+    tensor([ True, False])
+    """
     alpha: float = 3.0
-    def derivative(self, v):
+    def derivative(self, v: Tensor) -> Tensor:
         peak = self.alpha/2/math.tanh(self.alpha/2)
         return peak*(1 - torch.tanh(self.alpha*v)**2)*(v.abs() < .5)
-    def cdf(self, v):
+    def cdf(self, v: Tensor) -> Tensor:
         return .5 + .5*torch.tanh(self.alpha*v.clamp(-.5, .5))/math.tanh(self.alpha/2)
 
 # %% ../../nbs/1_neurons/01_neurons.ipynb #0f465ed9
 @dataclass(frozen=True, kw_only=True)
 class ATan(Surrogate):
-    "The Cauchy bump `alpha/2 / (1 + (π/2·alpha·v)²)`, SEW-ResNet's."
+    """The Cauchy bump `alpha/2 / (1 + (π/2·alpha·v)²)`, SEW-ResNet's.
+
+    >>> ATan(alpha=2.).derivative(torch.zeros(1))
+    tensor([1.])
+    """
     alpha: float = 2.0
-    def derivative(self, v): return self.alpha/2/(1 + (math.pi/2*self.alpha*v)**2)
-    def cdf(self, v): return .5 + torch.atan(math.pi/2*self.alpha*v)/math.pi
+    def derivative(self, v: Tensor) -> Tensor:
+        return self.alpha/2/(1 + (math.pi/2*self.alpha*v)**2)
+    def cdf(self, v: Tensor) -> Tensor:
+        return .5 + torch.atan(math.pi/2*self.alpha*v)/math.pi
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sigmoid(Surrogate):
-    "The derivative of the logistic function of `alpha·v`, SpikingJelly's default."
+    """The derivative of the logistic function of `alpha·v`, SpikingJelly's default.
+
+    >>> Sigmoid(alpha=4.).derivative(torch.zeros(1))
+    tensor([1.])
+    """
     alpha: float = 4.0
-    def derivative(self, v):
+    def derivative(self, v: Tensor) -> Tensor:
         s = torch.sigmoid(self.alpha*v)
         return self.alpha*s*(1 - s)
-    def cdf(self, v): return torch.sigmoid(self.alpha*v)
+    def cdf(self, v: Tensor) -> Tensor: return torch.sigmoid(self.alpha*v)
 
 # %% ../../nbs/1_neurons/01_neurons.ipynb #fe206284
 class _Spike(torch.autograd.Function):
@@ -99,21 +128,30 @@ class _Spike(torch.autograd.Function):
         return grad*ctx.surrogate.derivative(*ctx.saved_tensors), None
 
 
-def spike(v, surrogate: Surrogate):
+def spike(v: Tensor, surrogate: Surrogate) -> Tensor:
     "1 where `v > 0` (strictly), else 0; the gradient is `surrogate.derivative(v)`."
     return _Spike.apply(v, surrogate)
 
 # %% ../../nbs/1_neurons/01_neurons.ipynb #3dee51dd
 @dataclass(frozen=True, kw_only=True)
 class Neuron(Spec):
-    "An activation, as a setting; `build()` makes the module."
+    """An activation, as a setting; `build()` makes the module, `[T,B,...]` to
+    `[T,B,...]`.
+
+    >>> SmallVGG(neuron=TET_LIF).neuron.build().v_threshold
+    1.0
+    """
     def build(self) -> nn.Module: raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReLU(Neuron):
-    "The activation of an ordinary network."
-    def build(self): return nn.ReLU()
+    """The activation of an ordinary network.
+
+    >>> ReLU().build()
+    ReLU()
+    """
+    def build(self) -> nn.ReLU: return nn.ReLU()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +159,14 @@ class LIF(Neuron):
     """Leaky integrate-and-fire: `h = decay·u + gain·x`, a spike where
     `h > v_threshold`, then `u = 0` there, else `u = h`.
 
-    `decay = 1 - 1/tau`; `gain = 1/tau` if `decay_input`, else 1. `detach_reset`: no
-    gradient through the reset. Raises `UserError` for `tau <= 1` or a threshold that is
-    not positive.
+    `decay = 1 - 1/tau`; `gain = 1/tau` if `decay_input`, else 1. `tau` counts steps;
+    current, membrane and threshold have one unit, and rest is at 0. `detach_reset`: no
+    gradient through the reset. `TKS_LIF` has the defaults; `ENOF_LIF` and `TET_LIF` are
+    the neurons of MPBN's and TET's public code. Raises `UserError` for `tau <= 1` or a
+    threshold that is not positive.
+
+    >>> LIF(tau=2.).decay, LIF(tau=2., decay_input=False).gain
+    (0.5, 1.0)
     """
     tau: float = 2.0
     decay_input: bool = True
@@ -142,7 +185,7 @@ class LIF(Neuron):
     def decay(self) -> float: return 1 - 1/self.tau
     @property
     def gain(self) -> float: return 1/self.tau if self.decay_input else 1.
-    def build(self): return LIFNode(self)
+    def build(self) -> 'LIFNode': return LIFNode(self)
 
 # %% ../../nbs/1_neurons/01_neurons.ipynb #1d69cf55
 TKS_LIF = LIF()
@@ -155,12 +198,12 @@ TET_LIF = LIF(tau=2., decay_input=False, v_threshold=1., surrogate=Triangle(alph
 class Trace(NamedTuple):
     """What a neuron did, each `[T, ...]`: `h` the membrane before firing, `s` the
     spikes, `u` the membrane after the reset."""
-    h: torch.Tensor
-    s: torch.Tensor
-    u: torch.Tensor
+    h: Tensor
+    s: Tensor
+    u: Tensor
 
 
-def lif_trace(x, p: LIF) -> Trace:
+def lif_trace(x: Tensor, p: LIF) -> Trace:
     """The LIF `p` under the current `x` `[T, ...]`, step by step, with all that happens
     inside. Autograd gives surrogate gradients. Whole numbers and truth values are taken
     as float32."""
@@ -174,9 +217,13 @@ def lif_trace(x, p: LIF) -> Trace:
     return Trace(*map(torch.stack, zip(*trace)))
 
 
-def lif(x, p: LIF):
-    """Spikes `[T, ...]` of the LIF `p` under the current `x` `[T, ...]`: the loop to
-    read. `LIFNode` gives the same, faster."""
+def lif(x: Tensor, p: LIF) -> Tensor:
+    """Spikes `[T, ...]`, 0 or 1, of the LIF `p` under the current `x` `[T, ...]`: the
+    loop to read. `LIFNode` gives the same, faster.
+
+    >>> lif(torch.full((4, 1), .8), TKS_LIF).flatten()
+    tensor([0., 1., 0., 1.])
+    """
     return lif_trace(x, p).s
 
 # %% ../../nbs/1_neurons/01_neurons.ipynb #11e1e375
@@ -190,6 +237,15 @@ def states_are_counted() -> bool:
     return any(type(c).__name__ == 'NeuronStateCounter' for c in counters)
 
 # %% ../../nbs/1_neurons/01_neurons.ipynb #36ddd9e2
+class LIFValues(TypedDict, total=False):
+    "The fields of `LIF`, for an editor."
+    tau: float
+    decay_input: bool
+    v_threshold: float
+    surrogate: Surrogate
+    detach_reset: bool
+
+
 class LIFNode(neuron.LIFNode):
     """The LIF `p`, or one of these values (`tau=2.`, …), as a module: current
     `[T, B, ...]` to spikes `[T, B, ...]`, through `kernels.fused_lif`. It has no state.
@@ -199,32 +255,39 @@ class LIFNode(neuron.LIFNode):
     step mode 's', for anything but a `LIF` or its values, for a membrane `v` that was
     set, and under SpikingJelly's `NeuronStateCounter`, which would find no state to
     count: `baselines.as_spikingjelly` (chapter 9.5) gives nodes that have one.
+
+    >>> LIFNode(tau=2.)(torch.full((4, 1), .8)).flatten()
+    tensor([0., 1., 0., 1.])
     """
-    def __init__(self, p: LIF | None = None, **values):
+    if TYPE_CHECKING:   # so that an editor knows what a call gives
+        def __call__(self, x_seq: Tensor) -> Tensor: ...
+
+    def __init__(self, p: LIF | None = None, **values: Unpack[LIFValues]):
         if values:
             check(p is None, 'give a LIF or its values, not both', 'LIFNode')
-            p = LIF.from_dict(values, 'LIFNode')
-        check(isinstance(p, LIF), f'expected a LIF, found {p!r}', 'LIFNode',
-              'TKS_LIF.build(), LIFNode(LIF(tau=2.)), or LIFNode(tau=2.)')
+            p = LIF.from_dict(dict(values), 'LIFNode')
+        if not isinstance(p, LIF):
+            raise UserError(f'expected a LIF, found {p!r}', 'LIFNode',
+                            'TKS_LIF.build(), LIFNode(LIF(tau=2.)), or LIFNode(tau=2.)')
         self.p = p
         fire = partial(spike, surrogate=p.surrogate)
         super().__init__(float(p.tau), p.decay_input, float(p.v_threshold), 0., fire,
                          p.detach_reset, step_mode='m')
 
     @property
-    def step_mode(self): return 'm'
+    def step_mode(self) -> str: return 'm'
     @step_mode.setter
-    def step_mode(self, mode):
+    def step_mode(self, mode: str):
         check(mode == 'm', f'step_mode {mode!r} is not possible', 'LIFNode',
               "give the whole sequence [T, B, ...] in step_mode 'm'")
 
-    def supported_step_mode(self): return 'm',
-    def extra_repr(self): return repr(self.p).partition('(')[2][:-1]
+    def supported_step_mode(self) -> tuple[str]: return 'm',
+    def extra_repr(self) -> str: return repr(self.p).partition('(')[2][:-1]
 
     # chapter 9.1 has a compiled one, chapter 9.3 one fused with what stands before
     kernel = staticmethod(fused_lif)
 
-    def multi_step_forward(self, x_seq):
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         p, elsewhere = self.p, 'as_spikingjelly(net) has nodes with a state'
         check(at_rest(self.v), 'the membrane v was set, but every call starts at 0',
               'LIFNode', elsewhere)

@@ -9,9 +9,11 @@ __all__ = ['SCHEMA', 'READ', 'COUNTS', 'SCORES', 'ORDERS', 'LATER', 'RECORDS', '
 
 # %% ../../nbs/5_experiments/07_runs.ipynb #21d0546c
 import gzip, io, json, lzma
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,10 +32,10 @@ class Record:
     `history` a DataFrame; `outcomes` the arrays of `metrics.outcomes`; `features [n, D]` float16 or
     None."""
     id: str
-    config: dict
-    env: dict
-    metrics: dict
-    load: object = field(repr=False)          # name of a large part -> its value
+    config: dict[str, Any]
+    env: dict[str, Any]
+    metrics: dict[str, Any]
+    load: Callable[[str], Any] = field(repr=False)          # name of a large part -> its value
 
     @property
     def seed(self) -> int: return self.config['seed']
@@ -47,9 +49,9 @@ class Record:
     @cached_property
     def history(self) -> pd.DataFrame: return self.load('history')
     @cached_property
-    def outcomes(self) -> dict: return self.load('outcomes')
+    def outcomes(self) -> dict[str, np.ndarray]: return self.load('outcomes')
     @cached_property
-    def features(self): return self.load('features')
+    def features(self) -> np.ndarray | None: return self.load('features')
 
 # %% ../../nbs/5_experiments/07_runs.ipynb #aa527d9a
 def save_run(folder, config: dict, env: dict, history: pd.DataFrame, logits, labels, features,

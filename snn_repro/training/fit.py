@@ -36,13 +36,22 @@ from .loop import FrozenANN, batches, build, evaluate, optimizer, train_epoch
 from .operations import count_trained
 
 # %% ../../nbs/6_training/07_fit.ipynb #cf13f0a1
-def fit(e: Experiment, out: Path, runtime: Runtime = Runtime()) -> Record | None:
+def fit(e: Experiment, out: Path | str, runtime: Runtime = Runtime()) -> Record | None:
     """Train `e` and its teacher into folders under `out`, and return the record; a finished run is
     read, not repeated. In a team every process calls it, and process 0 gets the record. Raises
     `UserError` before training where something is wrong or another process is at this run (`Held`),
-    and at once when a loss is not finite."""
+    and at once when a loss is not finite.
+
+    >>> from snn_repro.data import Digits, NoAugment
+    >>> e = Experiment(data=Digits(), arch=SmallVGG(channels=(4, 8)), T=2, objective=(TKS(),),
+    ...                augment=NoAugment(), recipe=Recipe(epochs=1))
+    >>> record = fit(e, Path('runs'))
+    >>> record.outcomes['step'].shape   # [N,T]
+    (1000, 2)
+    """
     check_extras(runtime)
-    folder = Path(out)/e.id
+    out = Path(out)
+    folder = out/e.id
     if runtime.processes > 1 and not in_team():
         if not _finished(e, folder, runtime.root): spawn(runtime.processes, _join, e, out, runtime)
         return open_run(folder)

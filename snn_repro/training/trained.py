@@ -6,14 +6,15 @@
 __all__ = ['ASKED', 'Answers', 'stopped', 'Trained', 'check_input', 'load_run', 'read_picture', 'predict_files']
 
 # %% ../../nbs/6_training/10_trained.ipynb #b5649fa6
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ..core.files import read_json
-from ..core.spec import check
+from ..core.spec import UserError, check
 from ..data.image_folders import centre, opened
 from ..data.source import Source
 from ..experiments.experiment import Experiment
@@ -51,13 +52,14 @@ class Trained:
     """A trained `net` in test mode, the `experiment` it is from, and what its input looks like:
     `shape` (C,H,W), `dtype` of a stored sample, `still` images or clips, `mean` and `std` (or
     None), and the names of the `classes`."""
-    def __init__(self, net: SpikingNet, experiment: Experiment, about: dict, device: str = 'cpu'):
+    def __init__(self, net: SpikingNet, experiment: Experiment, about: dict[str, Any],
+                 device: str = 'cpu'):
         self.net, self.experiment, self.device = net.eval().to(device), experiment, device
         self.classes, self.shape = tuple(about['classes']), tuple(about['shape'])
         self.dtype, self.still = about['dtype'], about['still']
         self.mean, self.std = about.get('mean'), about.get('std')
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         kind = 'images' if self.still else 'clips [T,N,C,H,W] of frames'
         return (f'{self.experiment.slug}: {len(self.classes)} classes, {self.dtype} {kind} '
                 f'{list(self.shape)}, T = {self.net.T}')
@@ -90,7 +92,7 @@ class Trained:
 # %% ../../nbs/6_training/10_trained.ipynb #803b93c8
 ASKED = {'classes': list, 'shape': list, 'dtype': str, 'still': bool}
 
-def check_input(about: dict, where: str):
+def check_input(about: dict[str, Any], where: str):
     "Raise `UserError` unless `about`, read from `where`, says what a net's input looks like."
     check_kinds(about, ASKED, where)
     shape, spread = about['shape'], (about.get('mean'), about.get('std'))
@@ -101,15 +103,27 @@ def check_input(about: dict, where: str):
           and about['classes'] and all(type(name) is str for name in about['classes']),
           "this is no description of a net's input", where, 'do not use this record')
 
-def load_run(folder, device: str = 'cpu') -> Trained:
+def load_run(folder: Path | str, device: str = 'cpu') -> Trained:
     """The net of the finished run in `folder`, ready to answer. Raises `UserError` for a run that
     is not finished, was changed, or is of a version that did not keep what its input looks like,
-    and for weights that do not fit."""
+    and for weights that do not fit.
+
+    >>> from snn_repro.data import Digits, NoAugment
+    >>> e = Experiment(data=Digits(), arch=SmallVGG(channels=(4, 8)), T=2, objective=(TKS(),),
+    ...                augment=NoAugment(), recipe=Recipe(epochs=1))
+    >>> record = fit(e, Path('runs'))
+    >>> trained = load_run(Path('runs')/e.id)
+    >>> images = torch.zeros(3, *trained.shape)   # [N,C,H,W], as stored
+    >>> trained.predict(images, stop=0.9).label.shape
+    torch.Size([3])
+    """
     folder = Path(folder)
     check_device(device)
     record = open_run(folder)
-    check(record, 'there is no finished run in this folder', str(folder),
-          'name the folder of a run, such as runs/mini/…; packed records have no weights')
+    if record is None:
+        raise UserError('there is no finished run in this folder', str(folder),
+                        'name the folder of a run, such as runs/mini/…; packed records have no '
+                        'weights')
     check((folder/INPUT).exists(), f'it has no {INPUT}: it was made by an older version',
           str(folder), 'move this folder, and the run is made again')
     about, e = read_json(folder/INPUT), Experiment.from_dict(record.config, str(folder))
@@ -120,7 +134,7 @@ def load_run(folder, device: str = 'cpu') -> Trained:
     return Trained(net, e, about, device)
 
 # %% ../../nbs/6_training/10_trained.ipynb #2064245d
-def read_picture(path, shape: tuple[int, int, int], dtype: str) -> torch.Tensor:
+def read_picture(path: Path | str, shape: tuple[int, int, int], dtype: str) -> torch.Tensor:
     """The image in a file as a net of this input reads it, [C,H,W]: as it is where it has that
     size, else its centre, resized as for training on photographs; grey where C is 1; bytes, or
     floats from 0 to 1. Raises `UserError` for a file that cannot be read, and for a net of other
@@ -133,7 +147,8 @@ def read_picture(path, shape: tuple[int, int, int], dtype: str) -> torch.Tensor:
     x = torch.from_numpy(np.array(image)).view(H, W, C).permute(2, 0, 1)
     return x if dtype == 'uint8' else x.float()/255
 
-def predict_files(folder, paths, stop: float | None = None, device: str = 'cpu') -> list[dict]:
+def predict_files(folder: Path | str, paths: Sequence[Path | str], stop: float | None = None,
+                  device: str = 'cpu') -> list[dict[str, str]]:
     """What the run in `folder` says of the image files `paths`: for each file, class, confidence
     and steps. Raises `UserError` as `load_run` and `read_picture` do."""
     trained = load_run(folder, device)
