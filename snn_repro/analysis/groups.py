@@ -37,11 +37,24 @@ class Groups(NamedTuple):
     effects: dict[str, Judged]
 
 
-def compare_runs(a, b) -> Groups:
+Given = Path | str | Runs | Iterable[Record]
+
+
+def compare_runs(a: Given, b: Given) -> Groups:
     """The runs `a` and `b`, paired by seed.
     Each is a run's folder, a folder of runs, a pattern such as 'runs/mini/*-tks-*', `Runs`, or
     records: of one setting, a seed each. Raises `UserError` for none, for several settings, for a
-    seed that comes twice, and where no seed is shared."""
+    seed that comes twice, and where no seed is shared.
+
+    >>> from dataclasses import replace
+    >>> from snn_repro.data import Digits, NoAugment
+    >>> e = Experiment(data=Digits(), arch=SmallVGG(channels=(4, 8)), T=2, objective=(CE(),),
+    ...                augment=NoAugment(), recipe=Recipe(epochs=1))
+    >>> a, b = ([fit(replace(e, objective=(term,), seed=seed), Path('runs')) for seed in (0, 1)]
+    ...         for term in (TKS(), CE()))
+    >>> compare_runs(a, b).effects['top1'].n   # pairs; .mean, .low and .high are points of top-1
+    2
+    """
     return paired_groups(records_of(a), records_of(b))
 
 
@@ -62,7 +75,7 @@ def paired_groups(a: list[Record], b: list[Record]) -> Groups:
 
 # Which runs
 
-def records_of(given) -> list[Record]:
+def records_of(given: Given) -> list[Record]:
     "The finished runs that `given` names (see `compare_runs`). Raises `UserError` for none."
     if isinstance(given, Iterable) and not isinstance(given, str): found = list(given)
     elif (path := Path(given)).is_dir():

@@ -203,7 +203,12 @@ def over_time(net: nn.Module, neuron: Neuron) -> nn.Module:
     """`net`, a module for images `[B,...]`, changed into one for sequences
     `[T,B,...]`: `neuron` in place of each ReLU, every other layer `Folded` but linear
     ones, which read the last dimension anyway. Raises `UserError` where it has no ReLU,
-    since it would not spike."""
+    since it would not spike.
+
+    >>> net = over_time(nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU()), LIF())
+    >>> net(torch.rand(4, 2, 1, 8, 8)).shape   # [T,B,K]
+    torch.Size([4, 2, 10])
+    """
     check(any(isinstance(m, nn.ReLU) for m in net.modules()), 'it has no ReLU',
           type(net).__name__, 'replace its activations by nn.ReLU first')
     return _over_time(net, neuron)
