@@ -205,8 +205,8 @@ def over_time(net: nn.Module, neuron: Neuron) -> nn.Module:
     ones, which read the last dimension anyway. Raises `UserError` where it has no ReLU,
     since it would not spike.
 
-    >>> net = over_time(nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU()), LIF())
-    >>> net(torch.rand(4, 2, 1, 8, 8)).shape   # [T,B,K]
+    >>> net = over_time(nn.Sequential(nn.Linear(64, 10), nn.ReLU()), neuron=LIF())
+    >>> net(torch.rand(4, 2, 64)).shape   # [T,B,K]
     torch.Size([4, 2, 10])
     """
     check(any(isinstance(m, nn.ReLU) for m in net.modules()), 'it has no ReLU',
