@@ -15,7 +15,8 @@ TORCH_FREE = ['core/spec', 'core/files', 'core/identity', 'core/system', 'core/t
               'cli/status', 'cli/finished', 'cli/examples', 'cli/listing',
               'cli/main'] + [f'analysis/{name}' for name in (
                   'stats', 'tables', 'figures', 'effects', 'catalogue', 'claims', 'replication',
-                  'early_losses', 'planned', 'comparison', 'summary', 'report', 'verify', 'groups')]
+                  'early_losses', 'planned', 'comparison', 'summary', 'report', 'verify', 'groups',
+                  'markup', 'forest', 'page')]
 
 
 def name(path): return path.relative_to(package).with_suffix('').as_posix()

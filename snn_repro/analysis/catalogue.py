@@ -22,7 +22,8 @@ from ..experiments.tiers import Tier
 class Exhibit(NamedTuple):
     """A table or figure. `rows` in the paper's terms; `draw(filled, tier)` gives a DataFrame or a
     Figure, where `filled` is a list of `(row, records)`. `seeds`: how many paired seeds it asks
-    for. `needs`: the large part of its records that it draws, 'features' or 'sure'."""
+    for. `needs`: the large part of its records that it draws, 'features' or 'sure'. `chapter`:
+    where it is discussed, such as '8_results/06_tks_table3'."""
     id: str
     title: str
     source: str
@@ -31,6 +32,7 @@ class Exhibit(NamedTuple):
     caption: str = ''
     seeds: int = 8
     needs: str = ''
+    chapter: str = ''
 
 class Draw(NamedTuple):
     """How an exhibit is drawn, as plain data: `kind` is 'table' (chapter 7.2) or the name of a

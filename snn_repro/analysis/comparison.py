@@ -134,8 +134,7 @@ def page_section(c: Compared, table) -> str:
     if len(effects):
         details = (f'<details><summary>{plural(len(effects), "effect")}</summary>'
                    f'{table(effects)}</details>')
-    return (f'<section id="compared"><h2>{escape(c.here)} compared with {escape(c.there)}</h2>'
-            f'<ul>{points}</ul>'
+    return (f'<ul>{points}</ul>'
             '<p class="source">Paired by seed. Differs: beyond chance, Holm over all effects. '
             "Agrees: the 95 % interval of the difference lies within the claim's gap.</p>"
-            f'<ul class="source">{items(c.made)}</ul>{details}</section>')
+            f'<ul class="source">{items(c.made)}</ul>{details}')

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .figures import STYLE, Drawing, finish, group, looks, seeds, settings
+from .markup import Table
 from .stats import Paired, by_seed, holm_levels, p_value, paired
 from .tables import MEASURES, Measure, reference
 
@@ -104,7 +105,7 @@ def error_ratio(records, base, common) -> float:
 
 BESIDE = ('first', 'e_aurc', 'ece')
 
-def length_table(filled) -> pd.DataFrame:
+def length_table(filled) -> Table:
     """Each row's accuracy, effect with its corrected interval, log ratio of errors, and what stands
     beside them; cells are text."""
     found = {tuple(e.labels.items()): e for rows in group(filled, 'data', 'images').values()
@@ -123,4 +124,4 @@ def length_table(filled) -> pd.DataFrame:
             m = MEASURES[name]
             line[m.title] = f'{np.mean([m(r) for r in records]):.{m.digits}f}'
         lines.append(line)
-    return pd.DataFrame(lines).fillna('–')
+    return Table(lines).fillna('–')

@@ -44,7 +44,7 @@ def exhibit(id: str, rows, draw: Draw, **how) -> Exhibit:
     "The exhibit `id` with its title, source and caption from `TEXTS`."
     told = TEXTS[id]
     return Exhibit(id, told['title'], told['source'], tuple(rows), draw,
-                   told.get('caption', ''), **how)
+                   told.get('caption', ''), chapter=told['chapter'], **how)
 
 def as_table(id: str, rows, *measures: str, seeds: int = 8, **how) -> Exhibit:
     """A table of these measures; `versus` and `within` say against which row a paired difference is

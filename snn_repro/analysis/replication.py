@@ -17,6 +17,7 @@ import pandas as pd
 from .catalogue import listed, plan
 from .claims import (CLAIMS, SEEDS, Claim, between, combine_verdicts, comparisons,
                                        filled_rows, measure_of)
+from .markup import Table
 from .stats import (holm_levels, p_value, paired, power, redrawn, repeated,
                                       words_of)
 from ..experiments.tiers import Tier
@@ -185,7 +186,7 @@ def replication(exhibits, tier: Tier, a, b) -> Replication:
 # %% ../../nbs/7_analysis/11_replication.ipynb #012e0ecb
 MARK = ' <'
 
-def replication_table(found: Replication, names=('here', 'there')) -> pd.DataFrame:
+def replication_table(found: Replication, names=('here', 'there')) -> Table:
     """A line an effect, those that differ first and marked: both sets' mean, their difference with
     its 95 % interval, p, what could have been seen, the word."""
     lines = []
@@ -199,7 +200,8 @@ def replication_table(found: Replication, names=('here', 'there')) -> pd.DataFra
                       'p': f'{w.p:.2g}', 'gap': f'{e.gap:.{m.digits}f}',
                       'could be seen': f'{w.visible:.{m.digits}f}',
                       'word': w.word + MARK*(w.word == DIFFERS)})
-    return pd.DataFrame(lines).set_index(['claim', 'compared', 'rows']) if lines else pd.DataFrame()
+    table = Table(lines)
+    return table.set_index(['claim', 'compared', 'rows']) if lines else table
 
 # %% ../../nbs/7_analysis/11_replication.ipynb #c79b6f44
 def plural(n: int, what: str) -> str: return f'{n} {what}{"s"[:n != 1]}'

@@ -12,10 +12,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from snn_repro.analysis.catalogue import Exhibit, fill, listed, plan
-from snn_repro.analysis.claims import CLAIMS, MIXED, NOT_TRIED, claim_table, verdicts
-from snn_repro.analysis.comparison import (commit, compare_sets, dates, distinct, processor, span,
-                                           terminal_lines)
-from snn_repro.analysis.page import (claim_section, is_table, section, side_by_side,
+from snn_repro.analysis.claims import (CLAIMS, MIXED, NOT_TRIED, claim_lines, judge_claims,
+                                       verdict_lines, verdicts)
+from snn_repro.analysis.comparison import (commit, compare_sets, dates, distinct, made_on,
+                                           processor, span, terminal_lines)
+from snn_repro.analysis.markup import Table
+from snn_repro.analysis.page import (claim_section, is_table, runs_section, section, side_by_side,
                                      side_by_side_verdicts, whole_page)
 from snn_repro.analysis.stats import VERDICTS
 from snn_repro.analysis.tables import to_text
@@ -57,23 +59,28 @@ def write_report(exhibits, tier: Tier, folders, folder, width: int = 100, tables
     sources = {str(f): Runs(f) for f in folders}
     wanted, text = plan(listed(exhibits), tier), []
     claims = [c for c in CLAIMS if c.exhibit in {x.id for x in exhibits}]
-    said = {name: verdicts(tier, runs, claims) for name, runs in sources.items()} if claims else {}
-    sections = ([claim_section(said, {name: claim_table(tier, runs, claims)
-                                      for name, runs in sources.items()}, tier)] if claims else [])
-    if claims and tables:
-        text.append(
+    said, sections = {}, []
+    if claims:
+        judged = {name: judge_claims(tier, runs, claims) for name, runs in sources.items()}
+        said = {name: verdict_lines(found, tier) for name, found in judged.items()}
+        sections.append(claims_in_all(judged, said, tier))
+        if tables: text.append(
             'claims: what the runs say of each\n\n'
             f'{to_text(side_by_side_verdicts(said).drop(columns=["paper", "where"]), width)}')
+    filled = {x.id: {name: fill(x, tier, runs) for name, runs in sources.items()}
+              for x in exhibits}
     for exhibit in exhibits:
-        filled = {name: fill(exhibit, tier, runs) for name, runs in sources.items()}
-        drawn = {name: exhibit.draw(f, tier.name) for name, f in filled.items()}
+        drawn = {name: exhibit.draw(f, tier.name) for name, f in filled[exhibit.id].items()}
         if tables and is_table(drawn):
             text.append(f'{exhibit.id}: {exhibit.title}\n\n{to_text(side_by_side(drawn), width)}')
-        sections.append(section(exhibit, filled, drawn, tier))
+        sections.append(section(exhibit, filled[exhibit.id], drawn, tier, folder))
     glance = summed_up(exhibits, [(tier, runs) for runs in sources.values()], list(said.values()))
     compared, missing = beside(exhibits, tier, sources, against_ours)
     ids = ['claims']*bool(claims) + [e.id for e in exhibits]
-    page = whole_page(tier, sources, ids, compared, missing, glance, sections)
+    made = {name: made_on(runs, found) if (found := [r for e in wanted if (r := runs.get(e))])
+            else 'no run' for name, runs in sources.items()}
+    page = whole_page(tier, made, [*ids, 'glance', 'runs'], compared, missing, glance,
+                      [*sections, runs_section(filled)])
     path = make_folder(folder)/'index.html'
     write(path, page)
     empty = [f'{name} holds none of the runs that are asked for in tier {tier.name}.'
@@ -81,6 +88,15 @@ def write_report(exhibits, tier: Tier, folders, folder, width: int = 100, tables
     text.append(screen(glance, compared, [*empty, *filter(None, [missing])], width))
     for part in [*text, f'Report: {path}']: print(f'\n{part}')
     return path
+
+
+def claims_in_all(judged: dict, said: dict, tier: Tier) -> str:
+    "The HTML of the claims as `judged` in each folder, with a picture wherever one was tried."
+    from snn_repro.analysis.forest import claims_forest
+    drawings = {name: [claims_forest(found, tier, narrow) for narrow in (False, True)]
+                for name, found in judged.items() if any(s.found for s in found)}
+    lines = {name: claim_lines(found, tier) for name, found in judged.items()}
+    return claim_section(said, lines, drawings, tier)
 
 
 def beside(exhibits, tier: Tier, sources: dict, against_ours: bool) -> tuple[list, str]:
@@ -159,7 +175,7 @@ def summed_up(exhibits, sources, said: list[pd.DataFrame]) -> pd.DataFrame:
         head = f'here ({tier.name}, {runs.path})' if several else f'here ({tier.name})'
         columns[head] = scope | {'tier': f'{tier.name}: {tier.about}'} | effort(
             records, len(planned), dates(runs, records)) | (outcome(said[i]) if said else {})
-    return pd.DataFrame(columns | {"the papers' full runs": full_effort(known)}).fillna('–')
+    return Table(columns | {"the papers' full runs": full_effort(known)}).fillna('–')
 
 
 def parts_of(exhibits, said) -> dict:

@@ -12,6 +12,7 @@ __all__ = ['SHOWS', 'AGAINST', 'OPPOSITE', 'OPEN', 'REPRODUCED', 'CONTRADICTED',
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
+from .markup import Table
 from ..core.spec import check
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #31dd5812
@@ -79,7 +80,7 @@ def compare(pairs: dict, measure, claim: str = 'more', ours: bool = False,
         said = [f'{found.mean:{d}}', interval, f'{agree.wins} of {found.n}'] if found else ['–'] * 3
         lines.append([what, rows, *said, verdict(found, claim, ours)])
     heads = ['compared', 'rows', 'difference', '95 % interval', 'seeds that agree', 'verdict']
-    return pd.DataFrame(lines, columns=heads).set_index(heads[:2])
+    return Table(lines, columns=heads).set_index(heads[:2])
 
 def tally(compared: pd.DataFrame) -> str:
     """The verdicts of `compare` in words: the verdict itself if there is one line, counts if there

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'DASH', 'NOT_KNOWN', 'NOT_RUN', 'MARK', 'LEGEND', 'LEGENDS', 'Row', 'Measure', 'paper_number',
-           'our_number', 'format_difference', 'setting', 'shared', 'reference', 'format_labels', 'pairs', 'best',
-           'beyond_noise', 'leaders', 'marked', 'legends', 'table', 'spread', 'to_text']
+           'our_number', 'format_difference', 'setting', 'ran_on', 'shared', 'reference', 'format_labels', 'pairs',
+           'best', 'beyond_noise', 'leaders', 'marked', 'legends', 'table', 'spread', 'to_text']
 
 # %% ../../nbs/7_analysis/02_tables.ipynb #a0ab2417
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import textwrap
 import numpy as np
 import pandas as pd
+from .markup import HERE, Table
 from .stats import (BORDERLINE, by_seed, holm_levels, mean_sd, p_value, paired,
                                       paired_runs)
 from ..core.spec import check
@@ -87,6 +88,12 @@ def setting(records) -> str:
     check(len(names) < 2, 'a row has runs of several settings: ' + ', '.join(names), 'tables',
           'fill it with the seeds of one setting')
     return next(iter(names), DASH)
+
+def ran_on(records) -> str:
+    "The net and the data of the records, such as 'SmallResNet on Digits'."
+    names = dict.fromkeys(f'{r.config["arch"]["type"]} on {r.config["data"]["type"]}'
+                          for r in records)
+    return ', '.join(names) or DASH
 
 def shared(filled) -> list[str]:
     """For each row '' or 'same runs as …', naming the labels in which it differs from the first row
@@ -176,15 +183,16 @@ def table(filled, measures: dict[str, Measure], versus: dict | None = None,
 
     For each measure: the paper's number (if any row's `paper` has that key), ours as 'mean ± sd'
     with the mark of `leaders`, and with `versus` the paired difference to the row
-    `reference(filled, row, versus, within)`. Then the number of seeds, the run's setting, and
-    notes.
+    `reference(filled, row, versus, within)`. Before them `here`, the net and the data of ours;
+    after them the number of seeds, the run's setting, and notes.
     """
     check(filled and len({tuple(row.labels) for row, _ in filled}) == 1,
           'rows need the same labels in the same order', 'table')
     known = {k for row, _ in filled for k in row.paper}
     leads, lines = {name: leaders(filled, m, within) for name, m in measures.items()}, []
     for i, ((row, records), twin) in enumerate(zip(filled, shared(filled))):
-        base, line = reference(filled, row, versus, within) if versus else None, dict(row.labels)
+        base = reference(filled, row, versus, within) if versus else None
+        line = row.labels | {HERE: ran_on(records)}
         for name, m in measures.items():
             if name in known: line[f'{m.title}, paper'] = paper_number(row.paper.get(name, DASH), m)
             line[f'{m.title}, ours'] = our_number(records, m) + MARK*leads[name][i]
@@ -195,7 +203,8 @@ def table(filled, measures: dict[str, Measure], versus: dict | None = None,
                     'reference' if is_base else format_difference(records, others, m))
         notes = '; '.join(filter(None, (row.note, twin)))
         lines.append(line | dict(seeds=str(len(records)), run=setting(records), note=notes))
-    df = pd.DataFrame(lines).set_index(list(filled[0][0].labels))
+    df = Table(lines).set_index(list(filled[0][0].labels))
+    df.attrs['first'] = [c for c in df if c != 'run']   # its long names fold away in a notebook
     return df.rename_axis(columns='* best beyond the noise') if marked(df) else df
 
 # %% ../../nbs/7_analysis/02_tables.ipynb #901deb1e
