@@ -41,7 +41,9 @@ TORCH, DRAWING, NUMBERS = ({'torch', 'spikingjelly'}, {'matplotlib', 'PIL', 'skl
     (['--help'], TORCH | DRAWING | NUMBERS),
     (['list'], TORCH | DRAWING),
     (['list', 'tks-table3-cifar10'], TORCH | DRAWING),
-    (['report', '--runs', results, '--only', 'tks-table3', '--out', 'OUT'], TORCH | DRAWING),
+    (['report', '--runs', results, '--only', 'tks-table1', '--out', 'OUT'], TORCH | DRAWING),
+    (['report', '--runs', results, '--only', 'tks-table3', '--out', 'OUT'],   # claims are drawn
+     TORCH | {'sklearn'}),
     (['report', '--runs', results, '--only', 'tks-fig3a', 'tks-fig-risk-coverage', '--out', 'OUT'],
      TORCH | {'sklearn'}),
     (['report', '--runs', results, '--only', 'tks-fig-categories', 'tks-fig5',
