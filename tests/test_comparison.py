@@ -97,8 +97,8 @@ def test_a_screen_says_what_ran_what_differs_and_where_the_page_is(page, faulty)
 
 def test_the_comparison_stands_first_on_the_page_and_what_differs_is_marked(page):
     text = page[1]
-    assert 0 < text.index('id="compared"') < text.index('id="glance"') < text.index('id="claims"')
-    section = text[text.index('<section id="compared">'):text.index('</section>')]
+    assert 0 < text.index('id="claims"') < text.index('id="compared-1"') < text.index('id="glance"')
+    section = text[text.index('<section id="compared-1">'):text.index('</section>')]
     assert '<b>ALARM' in section and '<b>differs &lt; tks-' in section
     assert '<td><b>differs &lt;</b></td>' in section
     day = next(iter(Runs(committed))).env['date']
@@ -122,7 +122,7 @@ def test_without_our_runs_one_line_says_so(faulty, tmp_path, monkeypatch, capsys
     text = path.read_text(encoding='utf-8')
     said = capsys.readouterr().out
     assert said.count('Not compared with our runs') == 1
-    assert 'Not compared with our runs' in text and 'id="compared"' not in text
+    assert 'Not compared with our runs' in text and 'id="compared-1"' not in text
 
 
 def test_ours_are_those_of_the_folder_or_of_the_clone(tmp_path, monkeypatch):
