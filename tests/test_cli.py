@@ -67,8 +67,9 @@ def test_reproduce_writes_a_page_and_reuses_runs(reproduced):
     text = page.read_text()
     assert ('16 runs of 16 in both; ' in done.stdout and 'All effects at once' in done.stdout and
             len(done.stdout.splitlines()) <= 24)
-    assert 0 < text.index('id="compared"') < text.index('At a glance')
-    assert 'At a glance' in text and 'data:image/png;base64' in text and 'src="http' not in text
+    assert 0 < text.index('16 runs of 16 in both; ') < text.index('id="claims"')
+    assert 0 < text.index('id="compared-1"') < text.index('At a glance')
+    assert 'At a glance' in text and '<svg ' in text and 'src="http' not in text
     start = time.perf_counter()
     again = subprocess.run([sys.executable, '-m', 'snn_repro', 'reproduce', '--only',
                             'tks-fig-categories'], cwd=home, capture_output=True, text=True)

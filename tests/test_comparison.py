@@ -1,6 +1,6 @@
 """Two sets of runs: the same effects, other effects, an alarm for a broken build.
 Said in a screen of lines and first on the page."""
-import json, os, subprocess, sys
+import json, os, re, subprocess, sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -95,12 +95,13 @@ def test_a_screen_says_what_ran_what_differs_and_where_the_page_is(page, faulty)
     assert 'points of top-1 cannot be seen at 5 seeds' in ' '.join(said.split())
 
 
-def test_the_comparison_stands_first_on_the_page_and_what_differs_is_marked(page):
+def test_the_comparison_is_told_first_on_the_page_and_what_differs_is_marked(page):
     text = page[1]
     assert 0 < text.index('id="claims"') < text.index('id="compared-1"') < text.index('id="glance"')
-    section = text[text.index('<section id="compared-1">'):text.index('</section>')]
+    assert text.index('<p class="alarm">ALARM') < text.index('id="claims"')
+    section = re.search('<section id="compared-1">.*?</section>', text, re.S)[0]
     assert '<b>ALARM' in section and '<b>differs &lt; tks-' in section
-    assert '<td><b>differs &lt;</b></td>' in section
+    assert '<b><span aria-hidden="true">▼</span> differs &lt;</b></td>' in section
     day = next(iter(Runs(committed))).env['date']
     assert 'AMD EPYC with AVX2' in section and day in text and 'made on' in text
 
@@ -122,7 +123,7 @@ def test_without_our_runs_one_line_says_so(faulty, tmp_path, monkeypatch, capsys
     text = path.read_text(encoding='utf-8')
     said = capsys.readouterr().out
     assert said.count('Not compared with our runs') == 1
-    assert 'Not compared with our runs' in text and 'id="compared-1"' not in text
+    assert 'Not compared with our runs' in text and 'id="compared' not in text
 
 
 def test_ours_are_those_of_the_folder_or_of_the_clone(tmp_path, monkeypatch):

@@ -111,6 +111,9 @@ def terminal_lines(c: Compared) -> list[str]:
             *(l for lines in said.values() for l in first(lines)), *quiet]
 
 
+def in_short(c: Compared) -> str: return ' '.join(told(c.found)['counts'])
+
+
 def alarm(said: str) -> str: return f'ALARM, this looks like another build: {said}.'
 
 

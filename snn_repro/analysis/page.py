@@ -16,7 +16,8 @@ import pandas as pd
 
 from snn_repro.analysis.catalogue import Exhibit
 from snn_repro.analysis.claims import CLAIMS
-from snn_repro.analysis.comparison import commit, distinct, page_section, processor
+from snn_repro.analysis.comparison import (alarm, commit, distinct, in_short, page_section,
+                                           processor)
 from snn_repro.analysis.markup import SIGNS, Cell, Table, look_of, table_html
 from snn_repro.analysis.replication import MARK as DIFFERS_MARK
 from snn_repro.analysis.stats import VERDICTS
@@ -47,14 +48,16 @@ def whole_page(tier: Tier, read: dict, ids, compared, missing: str, glance: pd.D
     links = ' '.join(f'<a href="#{i}">{i}</a>' for i in ids)
     made = ''.join(f'<p class="source">From the records in <code>{escape(name)}</code>: '
                    f'{escape(how)}</p>' for name, how in read.items())
-    alarms = ''.join(f'<p class="alarm"><a href="#{compared_id(i)}">{escape(said)}</a></p>'
-                     for i, c in enumerate(compared) for said in c.alarms)
+    told = ''.join(f'<p class="source">{link(compared_id(i), f"Compared with {c.there}")}: '
+                   f'{escape(in_short(c))}</p>' for i, c in enumerate(compared))
+    told += ''.join(f'<p class="alarm">{escape(alarm(said))}</p>' for c in compared
+                    for said in c.alarms)
     beside = ''.join(section_html(compared_id(i), f'{c.here} compared with {c.there}',
                                   page_section(c, html_table)) for i, c in enumerate(compared))
     if missing: beside += f'<p class="source">{escape(missing)}</p>'
     return html_page(
         f'snn-repro, tier {tier.name}',
-        f'<h1>TKS and EnOF-SNN, rebuilt: tier <em>{tier.name}</em></h1>{made}{alarms}'
+        f'<h1>TKS and EnOF-SNN, rebuilt: tier <em>{tier.name}</em></h1>{made}{told}'
         f'<nav>{links}</nav>{first}{beside}'
         f'{section_html("glance", "At a glance", html_table(glance))}{"".join(rest)}')
 
