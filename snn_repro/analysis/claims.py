@@ -16,7 +16,6 @@ from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from .catalogue import exhibits, fill
 from .markup import Table

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-import pandas as pd
 
 from .figures import STYLE, Drawing, finish, group, looks, seeds, settings
 from .markup import Table

@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from .catalogue import listed, plan
 from .claims import (CLAIMS, SEEDS, Claim, between, combine_verdicts, comparisons,
