@@ -18,6 +18,7 @@ from spikingjelly.activation_based import functional, layer, memopt, neuron, sur
 from torch import nn
 
 from ..nn.compiled import wide
+from ..nn.graph import arguments, kind
 from ..nn.layers import Output, SpikingNet
 from ..nn.neurons import LIF, LIFNode, spike
 
@@ -106,23 +107,9 @@ def installed() -> dict[str, str]:
 def _layer(m: nn.Module, node) -> nn.Module | None:
     """SpikingJelly's layer in place of `m`, for a neuron `node` of its constants; None if `m` has
     none."""
-    match m:
-        case LIFNode(): return node(m.p)
-        case nn.Conv2d():
-            return layer.Conv2d(m.in_channels, m.out_channels, m.kernel_size, m.stride, m.padding,
-                                m.dilation, m.groups, m.bias is not None, step_mode='m')
-        case nn.BatchNorm2d():
-            return layer.BatchNorm2d(m.num_features, m.eps, m.momentum, step_mode='m')
-        case nn.AvgPool2d():
-            return layer.AvgPool2d(m.kernel_size, m.stride, m.padding, m.ceil_mode,
-                                   m.count_include_pad, step_mode='m')
-        case nn.MaxPool2d():
-            return layer.MaxPool2d(m.kernel_size, m.stride, m.padding, step_mode='m')
-        case nn.AdaptiveAvgPool2d():
-            return layer.AdaptiveAvgPool2d(m.output_size, step_mode='m')
-        case nn.Linear():
-            return layer.Linear(m.in_features, m.out_features, m.bias is not None, step_mode='m')
-        case nn.Flatten(start_dim=1): return layer.Flatten(step_mode='m')
+    if isinstance(m, LIFNode): return node(m.p)
+    if kind(m) in (None, nn.ReLU) or isinstance(m, nn.Flatten) and m.start_dim != 1: return None
+    return getattr(layer, kind(m).__name__)(**arguments(m), step_mode='m')
 
 # %% ../../nbs/9_speed/05_baselines.ipynb #a9f975aa
 def _rebuilt(m: nn.Module, node) -> nn.Module:

@@ -114,6 +114,12 @@ OPTIONS = {
                 number('--stop', 'end at the first step that is as sure (0 to 1)', float, 'P'),
                 option('--csv', type=Path, metavar='FILE', help='also write the answers there'),
                 DEVICE, IMPORT),
+    'export': (folder('run', 'folder of a finished run'),
+               option('--to', required=True, choices=['spikingjelly', 'nir', 'onnx', 'torch'],
+                      help='what is written: layers of SpikingJelly, a NIR graph, an ONNX model, or '
+                      'a torch.export program'),
+               option('--out', type=Path, metavar='FILE',
+                      help='the new file (default: the name of the run, in this folder)'), IMPORT),
     'bench': (option('race', nargs='*', metavar='RACE',
                      help='neurons, training, inference, memory, objectives, data, growth, gpu, or '
                      'the id of one race (default: all but growth and gpu)'),

@@ -195,6 +195,12 @@ def predict(a):
         write(a.csv, pd.DataFrame(rows).to_csv(index=False))
 
 
+def export(a):
+    "write the net of a finished run for other tools, and a .json that says what it takes and gives"
+    from snn_repro.training.export import export_run
+    print('\n'.join(map(str, export_run(a.run, a.to, a.out))))
+
+
 def bench(a):
     """how fast and how small neurons, training and inference are here, against other libraries and
     the net without spikes"""
@@ -216,5 +222,5 @@ def sprint(a):
     write_sprint(chosen(a)[1], a.goal, a.seeds, out, runtime(a, bar=True), a.json, columns())
 
 
-VERBS = (reproduce, work_, status, compare, plan_, list_, show, run, try_, predict, data, report,
-         verify, bench, sprint)
+VERBS = (reproduce, work_, status, compare, plan_, list_, show, run, try_, predict, export, data,
+         report, verify, bench, sprint)

@@ -3,7 +3,7 @@
 The layers are followed through the forward pass by `torch.fx`, whatever blocks they stand in; time
 is not unrolled, and what folds it into the batch is left out.
 """
-import operator
+import inspect, operator
 from collections import OrderedDict
 from functools import partial
 from typing import NamedTuple
@@ -16,10 +16,9 @@ from snn_repro.nn.layers import TDBN, TEBN, Folded, SpikingNet
 from snn_repro.nn.neurons import LIFNode
 
 # what PyTorch's layers are made of: the names of their arguments, which are also their attributes
-NORM = 'num_features eps momentum affine track_running_stats'
 ARGUMENTS = {nn.Conv2d: 'in_channels out_channels kernel_size stride padding dilation groups '
                         'padding_mode',
-             nn.BatchNorm2d: NORM, TDBN: NORM,
+             nn.BatchNorm2d: 'num_features eps momentum affine track_running_stats',
              nn.AvgPool2d: 'kernel_size stride padding ceil_mode count_include_pad '
                            'divisor_override',
              nn.MaxPool2d: 'kernel_size stride padding dilation return_indices ceil_mode',
@@ -28,10 +27,18 @@ ARGUMENTS = {nn.Conv2d: 'in_channels out_channels kernel_size stride padding dil
 SUMS = (operator.add, torch.add)
 
 
+def kind(m: nn.Module) -> type[nn.Module] | None:
+    "PyTorch's class of which `m` is a layer, one of `ARGUMENTS`, or None."
+    return nn.BatchNorm2d if type(m) is TDBN else type(m) if type(m) in ARGUMENTS else None
+
+
 def arguments(m: nn.Module) -> dict:
-    "The arguments that make a layer like `m`, one of `ARGUMENTS`."
-    found = {k: getattr(m, k) for k in ARGUMENTS[type(m)].split()}
-    return found | ({'bias': m.bias is not None} if type(m) in (nn.Conv2d, nn.Linear) else {})
+    "The arguments that make a layer like `m`, whose `kind` is known, where they are no defaults."
+    of = kind(m)
+    usual = {k: p.default for k, p in inspect.signature(of).parameters.items()}
+    said = {k: getattr(m, k) for k in ARGUMENTS[of].split()}
+    if of in (nn.Conv2d, nn.Linear): said['bias'] = m.bias is not None
+    return {k: v for k, v in said.items() if v not in (usual[k], 2*(usual[k],))}
 
 
 class Step(NamedTuple):
@@ -47,8 +54,8 @@ class Step(NamedTuple):
 class _Tracer(fx.Tracer):
     "Goes into blocks. Time that is folded into the batch stays time."
     def is_leaf_module(self, m, name):
-        return (isinstance(m, (LIFNode, TEBN)) or m.__module__.startswith('torch.')
-                and not isinstance(m, nn.Sequential))
+        return bool(isinstance(m, (LIFNode, TEBN)) or kind(m) or m.__module__.startswith('torch.')
+                    and not isinstance(m, nn.Sequential))
 
     def call_module(self, m, forward, args, kwargs):
         if isinstance(m, Folded): forward = partial(nn.Sequential.forward, m)
