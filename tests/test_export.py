@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from spikingjelly.activation_based import functional, neuron
 from torch import nn
 
 from conftest import NAME, TINY
@@ -219,6 +218,20 @@ def test_a_nir_graph_stepped_by_its_equations_gives_the_same_spikes(name, T):
     read = Reader(written(to_nir, trained)['.nir'])
     assert read.about['T'] == T and read.about['integration'] == 'forward Euler'
     agree(torch.stack([read.step(x.double()) for _ in range(T)]).float(), want)
+
+
+@pytest.mark.parametrize('name', ('residual, EnOF', 'SEW, TKS'))
+def test_spikingjelly_reads_a_nir_graph_with_the_same_spikes(name, tmp_path):
+    pytest.importorskip('nirtorch')
+    from spikingjelly.activation_based.nir_exchange.from_nir import import_from_nir
+    trained, x, want = made(ARCHS[name])
+    read = import_from_nir(put(written(to_nir, trained), tmp_path)/'net.nir')
+    state, found = None, []
+    with torch.no_grad():
+        for _ in range(4):
+            y, state = read(x, state)
+            found.append(y)
+    agree(torch.stack(found), want)
 
 
 def test_a_nir_graph_takes_bytes_and_clips():

@@ -43,6 +43,8 @@ def without(packages: str, *args, cwd):
     ('accelerate', 'cluster', ['reproduce', '--only', 'tks-fig3a', '--processes', 2]),
     ('submitit', 'cluster', ['reproduce', '--only', 'tks-fig3a', '--dry-run']),
     ('tensorboard', 'tensorboard', ['run', NAME, *TINY, '--tensorboard', 'board']),
+    ('nir', 'export', ['export', 'RUN', '--to', 'nir']),
+    ('onnxscript', 'export', ['export', 'RUN', '--to', 'onnx']),
 ], ids=lambda v: v[0] if isinstance(v, list) else v)
 def test_a_missing_extra_is_one_line_with_the_command(package, extra, args, tmp_path):
     done = without(package, *args, cwd=tmp_path)

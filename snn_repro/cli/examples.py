@@ -38,6 +38,9 @@ EXAMPLES = {
     'predict': (
         ('predict runs/mini/RUN cat.png dog.png --csv answers.csv', 'two images'),
         ('predict runs/mini/RUN cat.png --stop 0.9', 'as few steps as make it 90 % sure')),
+    'export': (
+        ('export runs/mini/RUN --to torch', 'RUN.pt2: a program that PyTorch alone runs'),
+        ('export runs/mini/RUN --to onnx --out digits.onnx', 'an ONNX model')),
     'data': (
         ('data list', 'the sets, the room they take, and what is free'),
         ('data prepare CIFAR10', 'fetch it, check it and unpack it into data/'),

@@ -116,8 +116,8 @@ OPTIONS = {
                 DEVICE, IMPORT),
     'export': (folder('run', 'folder of a finished run'),
                option('--to', required=True, choices=['spikingjelly', 'nir', 'onnx', 'torch'],
-                      help='what is written: layers of SpikingJelly, a NIR graph, an ONNX model, or '
-                      'a torch.export program'),
+                      help='what is written: layers of SpikingJelly, a NIR graph, an ONNX model '
+                      'or a torch.export program'),
                option('--out', type=Path, metavar='FILE',
                       help='the new file (default: the name of the run, in this folder)'), IMPORT),
     'bench': (option('race', nargs='*', metavar='RACE',

@@ -150,7 +150,8 @@ def check_input(x: Tensor, channels: int):
     check(x.shape[-3] == channels,
           f'expected {channels} channels, found {x.shape[-3]} in {found}',
           'input', 'channels come before height and width')
-    check(x.shape[0] > 0, f'expected at least one step or image, found {found}', 'input')
+    check(x.shape[0] > 0, f'expected at least one step or image, found {found}',
+          'input')
     check(x.is_floating_point(), f'expected floating-point numbers, found {x.dtype}',
           'input', 'x.float(), or x.float()/255 for bytes')
 
