@@ -3,7 +3,7 @@ PY ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: reproduce test test-portable release-test prepare exhibits results notebooks lab lock
+.PHONY: reproduce test test-portable release-test prepare exhibits results notebooks lab docs lock
 
 $(READY): settings.ini setup.py constraints.txt
 	test -x $(BIN)/python || $(PY) -m venv .venv
@@ -54,6 +54,10 @@ notebooks: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab nbs
+
+# The chapters and the library as a site, from what was committed: _docs/html/index.html.
+docs: $(READY)
+	$(BIN)/python nbs/_site/build.py
 
 # Exact versions of a fresh resolve.
 lock:
