@@ -149,7 +149,7 @@ def module_page(path: Path) -> str:
     Qualified(imports(tree, name)).visit(tree)
     names = exported(tree)
     made = re.search(r'File to edit: \S*nbs/(\S+\.ipynb)', text)
-    lines = [f'# `{name}`\n', f':::{{py:module}} {name}\n:::\n', said(tree), '']
+    lines = [f'# {name.removeprefix(package.name + ".")}\n', f':::{{py:module}} {name}\n:::\n', said(tree), '']
     if made:
         book = root/'nbs'/made[1]
         lines += [f'Made by chapter [{number(book)} {title(book)}](../../{made[1]}).', '']
@@ -174,7 +174,7 @@ def page(home: Path, entries: dict, tree: list) -> str:
     node = ast.parse(home.read_text(encoding='utf-8'))
     lines = [f'- [`{name}`]({link}): {first_line(ast.parse(path.read_text(encoding="utf-8")))}'
              for name, (link, path) in entries.items()]
-    return '\n'.join([f'# `{dotted(home)}`\n', said(node), '', short(home), *lines, '', toctree(tree)])
+    return '\n'.join([f'# {home.parent.name}\n', said(node), '', short(home), *lines, '', toctree(tree)])
 
 
 def write_api(to: Path):

@@ -33,7 +33,7 @@ html_last_updated_fmt = None
 html_theme_options = dict(
     repository_url=CFG['git_url'], repository_branch=CFG['branch'],
     use_repository_button=True, use_download_button=False, use_fullscreen_button=False,
-    show_toc_level=2, show_navbar_depth=1, collapse_navigation=True, home_page_in_toc=True)
+    show_toc_level=2, show_navbar_depth=1, collapse_navbar=True, home_page_in_toc=True)
 
 
 def setup(app):
