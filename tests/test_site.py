@@ -1,5 +1,5 @@
 "The site: every link inside it leads somewhere, and it needs no network."
-import re, subprocess, sys
+import os, re, subprocess, sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -52,8 +52,12 @@ def from_outside(text: str) -> list[str]:
             if NETWORK.match(u)]
 
 
+release = pytest.mark.release   # the site takes most of a minute to build
+
+
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
+    if not os.environ.get('SNN_REPRO_RELEASE'): pytest.skip('takes a minute: `make release-test`')
     pytest.importorskip('sphinx_book_theme', reason="needs the extra 'docs'")
     to = tmp_path_factory.mktemp('site')
     done = subprocess.run([sys.executable, root/'nbs/_site/build.py', to], capture_output=True,
@@ -66,42 +70,51 @@ def site(tmp_path_factory):
 def pages(site): return {p.resolve(): Page(p) for p in site.rglob('*.html')}
 
 
+@release
 def test_every_chapter_and_every_module_has_a_page(site, pages):
-    chapters = {p.relative_to(root/'nbs').with_suffix('.html') for p in root.glob('nbs/[0-9]*/*.ipynb')}
+    chapters = {p.relative_to(root/'nbs').with_suffix('.html')
+                for p in root.glob('nbs/[0-9]*/*.ipynb')}
     modules = {Path('api', p.relative_to(root/'snn_repro')).with_suffix('.html')
                for p in root.glob('snn_repro/*/*.py') if not p.name.startswith('_')}
     assert len(chapters) > 90 and len(modules) > 70
     assert not {p for p in chapters | modules if (site/p).resolve() not in pages}
 
 
+@release
 def test_every_link_inside_the_site_leads_somewhere(pages):
     assert sum(len(p.links) for p in pages.values()) > 10_000
     assert {p.path.name: a for p in pages.values() if (a := astray(p, pages))} == {}
 
 
+@release
 def test_nothing_is_fetched_from_another_host(site, pages):
     assert [u for p in pages.values() for u in p.loaded if NETWORK.match(u)] == []
     assert [u for p in pages.values() for u in from_outside(p.styles)] == []
     assert [u for p in site.rglob('*.css') for u in from_outside(p.read_text('utf-8'))] == []
 
 
+@release
 def test_formulas_are_mathml_and_complete(pages):
     assert sum(p.formulas for p in pages.values()) > 300
     for page in pages.values():
         text = page.path.read_text(encoding='utf-8')
-        for formula in re.findall(r'<math.*?</math>', text, re.S): assert '\\' not in formula, formula
+        for formula in re.findall(r'<math.*?</math>', text, re.S):
+            assert '\\' not in formula, formula
 
 
+@release
 def test_pictures_say_what_they_show(pages):
     assert [(p.path.name, p.silent) for p in pages.values() if p.silent] == []
 
 
+@release
 def test_lines_for_nbdev_are_not_shown(site):
     for page in site.glob('[0-9]*/*.html'):
         plain = re.sub(r'<[^>]+>', '', page.read_text(encoding='utf-8'))
         assert not re.search(r'^#\| ?(export|default_exp|hide|slow|cuda)', plain, re.M), page
 
 
+@release
 def test_a_name_leads_to_its_source(site):
     page = (site/'api/losses/tks.html').read_text(encoding='utf-8')
     assert 'href="../../_modules/snn_repro/losses/tks.html#TKS"' in page
@@ -110,8 +123,8 @@ def test_a_name_leads_to_its_source(site):
 
 def test_the_test_sees_what_is_wrong(tmp_path):
     page = tmp_path/'a.html'
-    page.write_text('<a href="b.html">b</a><a href="#x">x</a><a id="y" href="#y">y</a><img src="c.png">'
-                    '<script src="//cdn.example.org/x.js"></script>'
+    page.write_text('<a href="b.html">b</a><a href="#x">x</a><a id="y" href="#y">y</a>'
+                    '<img src="c.png"><script src="//cdn.example.org/x.js"></script>'
                     '<p style="background: url(https://example.org/a.png)">')
     seen = Page(page)
     assert astray(seen, {page: seen}) == ['b.html', '#x'] and seen.silent == ['c.png']

@@ -123,7 +123,8 @@ def described(node) -> str:
 def method(node) -> str:
     if isinstance(node, ast.ClassDef): return directive('class', node.name, said(node))
     how = decorators(node)
-    if {'property', 'cached_property'} & set(how): return directive('property', node.name, said(node))
+    if {'property', 'cached_property'} & set(how):
+        return directive('property', node.name, said(node))
     options = [f':{h}:' for h in ('classmethod', 'staticmethod') if h in how]
     return directive('method', node.name + signature(node, True), said(node), options=options)
 
@@ -149,7 +150,8 @@ def module_page(path: Path) -> str:
     Qualified(imports(tree, name)).visit(tree)
     names = exported(tree)
     made = re.search(r'File to edit: \S*nbs/(\S+\.ipynb)', text)
-    lines = [f'# {name.removeprefix(package.name + ".")}\n', f':::{{py:module}} {name}\n:::\n', said(tree), '']
+    short_name = name.removeprefix(f'{package.name}.')
+    lines = [f'# {short_name}\n', f':::{{py:module}} {name}\n:::\n', said(tree), '']
     if made:
         book = root/'nbs'/made[1]
         lines += [f'Made by chapter [{number(book)} {title(book)}](../../{made[1]}).', '']
@@ -174,14 +176,16 @@ def page(home: Path, entries: dict, tree: list) -> str:
     node = ast.parse(home.read_text(encoding='utf-8'))
     lines = [f'- [`{name}`]({link}): {first_line(ast.parse(path.read_text(encoding="utf-8")))}'
              for name, (link, path) in entries.items()]
-    return '\n'.join([f'# {home.parent.name}\n', said(node), '', short(home), *lines, '', toctree(tree)])
+    above = [f'# {home.parent.name}\n', said(node), '', short(home)]
+    return '\n'.join([*above, *lines, '', toctree(tree)])
 
 
 def write_api(to: Path):
     "The library's pages: `api/index`, `api/<part>/index`, `api/<part>/<module>`."
     for part in parts():
         own = {dotted(p): (f'{p.stem}.md', p) for p in modules(part)}
-        write(to/'api'/part.name/'index.md', page(part/'__init__.py', own, [p.stem for p in modules(part)]))
+        overview = page(part/'__init__.py', own, [p.stem for p in modules(part)])
+        write(to/'api'/part.name/'index.md', overview)
         for p in modules(part): write(to/'api'/part.name/f'{p.stem}.md', module_page(p))
     all_parts = {dotted(p/'__init__.py'): (f'{p.name}/index.md', p/'__init__.py') for p in parts()}
     top = page(package/'__init__.py', all_parts, [f'{p.name}/index' for p in parts()])

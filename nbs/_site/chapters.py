@@ -1,4 +1,4 @@
-"Notebooks as the site shows them: without nbdev's lines, with numbers, links and alternative texts."
+"Notebooks as the site shows them: without nbdev's lines; with numbers and alternative texts."
 import ast, base64, io, json, os, re
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def described(picture: Image.Image) -> str:
 
 
 def words(source: str) -> dict:
-    "What the code writes on a picture: `{'title': […], 'xlabel': […], 'ylabel': […], 'label': […]}`."
+    "What the code writes on a picture, by `title`, `xlabel`, `ylabel` and `label`."
     found = {k: {} for k in ('title', 'xlabel', 'ylabel', 'label')}
     for node in ast.walk(ast.parse(re.sub(r'^[%!].*', '', source, flags=re.M))):
         if not isinstance(node, ast.Call): continue
@@ -140,4 +140,5 @@ def write_chapters(to: Path):
             write(to/part/path.name, json.dumps(book))
         lines = [f'- [{label}]({path.name}): {subtitle(path)}' for path, label in there.items()]
         tree = toctree(path.stem for path in there)
-        write(to/part/'index.md', '\n'.join([f'# {part[0]} {name}\n', says + '\n', *lines, '', tree]))
+        text = '\n'.join([f'# {part[0]} {name}\n', f'{says}\n', *lines, '', tree])
+        write(to/part/'index.md', text)

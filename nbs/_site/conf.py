@@ -5,8 +5,8 @@ from pathlib import Path
 here = Path(__file__).parent
 sys.path.insert(0, str(here))
 
-import api, mathml  # noqa: E402
-from house import CFG  # noqa: E402
+import api, mathml
+from house import CFG
 
 project, author, copyright = CFG['lib_name'], CFG['author'], CFG['copyright']
 version = release = CFG['version']
