@@ -58,3 +58,43 @@ def test_a_chapter_is_kept_with_its_pictures_not_with_widgets(path):
     kinds = {k for c in book['cells'] for o in c.get('outputs', []) for k in o.get('data', {})}
     assert 'application/vnd.jupyter.widget-view+json' not in kinds
     assert 'widgets' not in book['metadata']
+
+
+# The frame of the chapters that are read first
+
+FRAMED = [p for p in books if p.parent.name[0] in '012']
+LEADS = ['**What it answers.**', '**What you need.**', '**What you have at its end.**']
+
+
+def cells_of(path: Path) -> list[tuple[str, str]]:
+    "Kind and source of each cell."
+    return [(c['cell_type'], ''.join(c['source'])) for c in json.loads(path.read_text())['cells']]
+
+
+@pytest.mark.parametrize('path', FRAMED, ids=lambda p: p.stem)
+def test_a_chapter_begins_with_what_it_answers(path):
+    kind, first = cells_of(path)[0]
+    assert kind == 'markdown' and [l for l in LEADS if l in first] == LEADS
+
+
+@pytest.mark.parametrize('path', FRAMED, ids=lambda p: p.stem)
+def test_headings_stand_alone_and_the_last_parts_are_there(path):
+    prose = [s for kind, s in cells_of(path)[1:] if kind == 'markdown']
+    heads = [s for s in prose if s.startswith('##')]
+    assert not [s for s in prose if '\n## ' in s or '\n### ' in s]
+    assert not [h for h in heads if '\n' in h]
+    last = ['## What can go wrong', '## What to take along', '## Exercises']
+    assert [h for h in heads if h in last] == last
+
+
+@pytest.mark.parametrize('path', FRAMED, ids=lambda p: p.stem)
+def test_each_exercise_has_a_folded_answer_and_a_cell_computes_them(path):
+    cells = json.loads(path.read_text())['cells']
+    sources = [''.join(c['source']) for c in cells]
+    at = sources.index('## Exercises')
+    asked = [s for s in sources[at:] if s[:1].isdigit() and s[1:3] == '. ']
+    answered = [s for s in sources[at:] if s.startswith('<details><summary>')]
+    computed = [c for c in cells[at:] if 'hide-cell' in c['metadata'].get('tags', [])]
+    assert 2 <= len(asked) == len(answered) <= 4 and len(computed) == 1
+    assert all('</details>' in s for s in answered) and 'assert' in ''.join(computed[0]['source'])
+    assert computed[0]['metadata']['jupyter']['source_hidden']
