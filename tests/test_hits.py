@@ -216,6 +216,29 @@ def test_a_plan_needs_no_data(cli, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_plan_needs_no_cars(cli, tmp_path):
+    code, out, err = cli('plan', 'tks-table4', '--tier', 'small', '--steps', '1',
+                         '--root', tmp_path/'nothing', '--out', tmp_path/'runs')
+    assert code == 0, err
+    said = ' '.join(out.split())
+    assert 'these sets are not in' in said and 'FewCars. What it takes' in said
+    assert 'as many images of a class are assumed' in said
+    assert len(re.findall('^tks-table4-stanfordcars-', out, re.M)) == 3
+
+
+def test_a_plan_needs_no_frames(tmp_path):
+    e = asked('tks-table3-dvs-cifar10-vgg-snn-tks', find_tier('paper'))[1]
+    (tmp_path/'CIFAR10-DVS/airplane').mkdir(parents=True)   # recordings, not all of them
+    assert trace(e.data, tmp_path) is not None
+    assert estimate.timed(e, tmp_path).data == Unseen(of=e.data)
+    line, = estimate.unseen([e], tmp_path)
+    assert 'these cannot be used as they are: DVSCIFAR10.' in line
+    nowhere = tmp_path/'nothing'
+    still = replace(e, data=EventImages(of=CIFAR10()))
+    assert f'not in {nowhere}: CIFAR10, DVSCIFAR10.' in estimate.unseen([e, still], nowhere)[0]
+    assert estimate.unseen([], tmp_path) == []
+
+
 def test_a_plan_for_files_of_ones_own_asks_for_them(tmp_path, root):
     e = experiment()
     assert estimate.timed(e, root) == e and estimate.timed(e, tmp_path/'nothing') == e
@@ -238,7 +261,8 @@ def test_what_is_known_of_a_set_is_what_it_has(real, data):
     (DVSCIFAR10(), (9000, 1000, (2, 48, 48), 10)),
     (NMNIST(), (60000, 10000, (2, 48, 48), 10)),
     (Validation(of=CIFAR10(valid_per_class=10)), (49900, 10000, (3, 32, 32), 10)),
-    (Digits(), None), (FewCars(), None)])
+    (Digits(), None), (FewCars(count=20, test_per_class=50), None),
+    (FewCars(size=32, valid_per_class=1), (300, 100, (3, 32, 32), 10))])
 def test_what_is_published_is_known(data, found):
     assert extent(data) == found
     if found is None: return

@@ -63,5 +63,5 @@ EXAMPLES = {
 
 def epilog(verb: str) -> str:
     "The examples of a verb, as its help prints them."
-    lines = [f'  snn-repro {words}\n      {what}' for words, what in EXAMPLES[verb]]
-    return '\n'.join(['examples:', *lines])
+    lines = [f'  snn-repro {words}\n      {what}' for words, what in EXAMPLES.get(verb, ())]
+    return '\n'.join(['examples:', *lines]) if lines else ''

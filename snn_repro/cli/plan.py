@@ -67,12 +67,28 @@ def _test_pass(e: Experiment, runtime: Runtime) -> float:
 
 
 def timed(e: Experiment, root: Path | None) -> Experiment:
-    """`e`, or where its data are not here, the same on images of chance of their form.
+    """`e`, or where its data cannot be read here, the same on images of chance of their form.
     That is, if their form is known."""
     try: load(e.data, root, e.seed, e.T)
     except UserError:
-        if trace(e.data, root) is None and extent(e.data): return replace(e, data=Unseen(of=e.data))
+        if extent(e.data): return replace(e, data=Unseen(of=e.data))
     return e
+
+
+def unseen(kinds, root: Path | None) -> list[str]:
+    "What has to be said of the data sets that `kinds` name and that were not there to be timed."
+    def name(data): return name(data.of) if hasattr(data, 'of') else type(data).__name__
+    sets = {name(e.data): trace(e.data, root) is not None for e in kinds}
+    if not sets: return []
+    missing, unready = ([n for n in sorted(sets) if sets[n] == there] for there in (False, True))
+    why = ' and '.join([f'these sets are not in {root}: {", ".join(missing)}']*bool(missing) +
+                       [f'these cannot be used as they are: {", ".join(unready)}']*bool(unready))
+    said = [f'Timed on images of chance, since {why}. What it takes to read their files is not '
+            'counted.']
+    if 'FewCars' in sets:
+        said.append('Of FewCars as many images of a class are assumed as Stanford Cars has on '
+                    'average.')
+    return said
 
 
 def share(hours, devices: int) -> float:
@@ -86,8 +102,8 @@ def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: i
              devices: int = 1, changes=(), width: int = 100) -> str:
     """A page of text: the hours of each kind of run that `exhibits` need in `tier`.
     `changes` are such as 'recipe.micro_batch=32'. Then the hours of all that is not finished in the
-    folder `out`, on `devices` processors or GPUs like this one. Data sets that are not here are
-    stood in for by images of chance of their form and number. Raises `UserError` before anything
+    folder `out`, on `devices` processors or GPUs like this one. Data sets that cannot be read here
+    are stood in for by images of chance of their form and number. Raises `UserError` before anything
     is timed if a data set of unknown form or a net cannot be had."""
     runtime = Runtime(root, device)
     check_device(device)
@@ -110,11 +126,7 @@ def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: i
             f'{machine.get("gpu") or "one thread of " + machine["cpu"]}.', f'To do: {len(left)} of '
             f'them ({len(runs) - len(left)} are done in {out}), {_digits(sum(left))} hours; '
             f'{devices} at a time, about {span(3600*share(left, devices))}.']
-    unseen = sorted({type(kind.data).__name__ for kind, e in stands_in.items()
-                     if isinstance(e.data, Unseen)})
-    if unseen:
-        said.append(f'Timed on images of chance, since these sets are not in {root}: '
-                    f'{", ".join(unseen)}. What it takes to read their files is not counted.')
+    said += unseen([kind for kind, e in stands_in.items() if isinstance(e.data, Unseen)], root)
     return '\n\n'.join([table(('run', 'runs', 'epochs', 'steps', 's/step', 'hours'), rows, width),
                         *(wrap(t, width) for t in said)])
 

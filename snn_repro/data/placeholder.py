@@ -12,7 +12,7 @@ import torch
 from snn_repro.core.spec import check
 from snn_repro.data.event_images import EventImages
 from snn_repro.data.few_cars import FewCars
-from snn_repro.data.image_folders import Published
+from snn_repro.data.image_folders import Published, StanfordCars
 from snn_repro.data.images import CIFAR
 from snn_repro.data.recordings import Recordings
 from snn_repro.data.source import Data, Source, Split, Validation
@@ -29,12 +29,18 @@ class Extent(NamedTuple):
 
 def extent(data: Data) -> Extent | None:
     """What is known of a data set without a look at it: published numbers, less what is left out.
-    It is the setting that leaves out. None where that is not enough."""
+    It is the setting that leaves out. `FewCars` is taken to have as many images of a class as the
+    whole set has on average. None where nothing is known."""
     match data:
         case Validation(): return extent(data.of)
         case EventImages():
             return (known := extent(data.of)) and known._replace(shape=(2, *known.shape[1:]))
-        case FewCars(): return None   # how many are there depends on the copy
+        case FewCars():
+            each = StanfordCars.numbers[0]//StanfordCars.numbers[2]   # on average: copies differ
+            left = each - data.test_per_class - data.valid_per_class
+            train = data.train_per_class or left
+            return Extent(data.count*train, data.count*data.test_per_class,
+                          (3, data.size, data.size), data.count) if 0 < train <= left else None
         case CIFAR():
             k = 10 if data.stem == 'cifar10' else 100
             each = lambda asked, there, less=0: k*(there//k - less if asked is None else asked)
