@@ -1,6 +1,6 @@
 """The opponents compute what ours computes, the stopwatch and the scales are right, and the verb
 says what it found, or what is wrong, and nothing else."""
-import json, os, subprocess, sys, time
+import io, json, os, subprocess, sys, time
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +16,7 @@ from snn_repro.bench.suite import (RESNET19, RESNET20, SEW, VGG, data, inference
 from snn_repro.bench.timing import (BenchConfig, Benchmark, Row, in_subprocess, peak, race, rows,
                                     saved_bytes)
 from snn_repro.bench.workloads import Runner
+from snn_repro.cli.main import main
 from snn_repro.core.spec import UserError
 from snn_repro.models.resnet20 import ThinResNet20
 from snn_repro.models.sew import ThinSEWResNet18
@@ -375,6 +376,20 @@ def test_the_verb_prints_and_writes_each_group(cli, settled, monkeypatch, tmp_pa
             written['versions']['spikingjelly'])
     assert [l.split()[0] for l in cli('bench', 'growth', 'b')[1].splitlines() if 'them ' in l and
             'remark' not in l] == ['b', 'd']
+
+
+class Terminal(io.StringIO):
+    def isatty(self): return True
+
+
+def test_what_is_told_stands_in_lines_of_its_own(settled, monkeypatch):
+    made_up(monkeypatch, Benchmark('neurons', 'a', one), Benchmark('data', 'b', one))
+    screen = Terminal()
+    for stream in ('stdout', 'stderr'): monkeypatch.setattr(sys, stream, screen)
+    assert main(['bench']) == 0
+    shown = [l.rpartition('\r')[2] for l in screen.getvalue().splitlines()]
+    assert sum('race/s' in l for l in screen.getvalue().split('\r')) > 1, 'there was a bar'
+    assert sum(l.startswith('race ') for l in shown) == 2, shown
 
 
 def test_slow_bfloat16_is_left_out_unless_it_is_named(cli, settled, monkeypatch):

@@ -50,6 +50,16 @@ def test_run_leaves_a_record_that_can_be_started_again(cli, tiny_run):
     assert (folder/'done.json').stat().st_mtime_ns == before and len(list(runs.iterdir())) == 1
 
 
+def test_steps_are_a_table_that_fits(cli, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
+    code, out, _ = cli('run', NAME, '--steps', '2')
+    heads, rule, *rows = out.splitlines()
+    assert code == 0 and heads.split() == ['step', 'ce', 'tks', 'seconds']
+    assert set(rule) == {'-', ' '}
+    assert [r.split()[0] for r in rows] == ['1', '2'] and all(len(r) <= len(rule) for r in rows)
+    assert not any(l != l.rstrip() for l in out.splitlines())
+
+
 @pytest.fixture(scope='module')
 def reproduced(tmp_path_factory):
     "One small figure, reproduced for real by the command."

@@ -219,10 +219,11 @@ def spread(df: pd.DataFrame, label: str) -> pd.DataFrame:
     return pd.concat(said, axis=1).reindex(order).fillna(DASH)
 
 # %% ../../nbs/7_analysis/02_tables.ipynb #3c5d56cb
-def _column(head: str, cells, limit: int) -> list[list[str]]:
-    "A column's cells as lists of lines, its head first; words stay whole if `limit` allows."
+def _column(head: str, cells, limit: int, text: int = 28) -> list[list[str]]:
+    """A column's cells as lists of lines, its head first; words stay whole if `limit` allows, and
+    so do cells of at most `text` letters."""
     words = [len(w) for c in (head, *cells) for w in c.split()]
-    width = min(limit, max([min(28, max(map(len, cells))), min(12, len(head)), *words]))
+    width = min(limit, max([min(text, max(map(len, cells))), min(12, len(head)), *words]))
     return [textwrap.wrap(c, width, break_on_hyphens=False) or [''] for c in (head, *cells)]
 
 def _width(column) -> int: return max(len(line) for cell in column for line in cell)
@@ -265,7 +266,12 @@ def to_text(df: pd.DataFrame, width: int = 80) -> str:
     parts, out = ({'': df} if df.columns.nlevels == 1 else {k: df[k] for k in df.columns.unique(0)},
                   [])
     for title, part in parts.items():
-        blocks = _blocks(labels, [_column(k, part[k].tolist(), room) for k in part], width)
+        # as wide as it likes, if that is not too wide
+        whole = [_column(k, c[k].tolist(), width, width)
+                 for c in (keys.where(fresh, ''), part) for k in c]
+        fits = sum(_width(c) + 2 for c in whole) <= width + 2
+        blocks = [whole] if fits else _blocks(
+            labels, [_column(k, part[k].tolist(), room) for k in part], width)
         out.append((f'{title}\n' if title else '') + '\n\n'.join(map(_print, blocks)))
     out += [textwrap.fill(said, width) for said in legends(df)]
     return '\n\n'.join(out)

@@ -236,6 +236,7 @@ def bench(names, how: BenchConfig, heats: list[Benchmark] | None = None,
                 raise UserError("the GPU's memory is full", h.id, 'name other races') from e
             finally:
                 found += mine
+                bar.clear()   # what is told stands in lines of its own
                 tell(mine)
     return found
 

@@ -103,8 +103,8 @@ def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: i
     """A page of text: the hours of each kind of run that `exhibits` need in `tier`.
     `changes` are such as 'recipe.micro_batch=32'. Then the hours of all that is not finished in the
     folder `out`, on `devices` processors or GPUs like this one. Data sets that cannot be read here
-    are stood in for by images of chance of their form and number. Raises `UserError` before anything
-    is timed if a data set of unknown form or a net cannot be had."""
+    are stood in for by images of chance of their form and number. Raises `UserError` before
+    anything is timed if a data set of unknown form or a net cannot be had."""
     runtime = Runtime(root, device)
     check_device(device)
     machine = environment_info(device)['hardware']

@@ -136,10 +136,16 @@ def run(a):
     from snn_repro.training.fit import fit
     row, e = chosen(a)
     out, how = a.out or Path('runs')/(a.tier if row else 'own'), runtime(a, bar=True)
-    if a.steps: return print(try_steps(e, a.steps, how, out).to_string(float_format='%.4f'))
+    if a.steps: return print(steps_table(try_steps(e, a.steps, how, out), columns()))
     there, record = is_done(out/e.id), fit(e, out, how)
     # of several processes the first one tells
     if record: say_run(record, out, there)
+
+
+def steps_table(tried, width: int) -> str:
+    from snn_repro.core.text import table
+    rows = [(step, *(f'{v:.4f}' for v in row)) for step, *row in tried.itertuples()]
+    return table(('step', *tried.columns), rows, width)
 
 
 def found(a):
