@@ -1,9 +1,15 @@
 "README.md from nbs/index.ipynb: `python tests/readme.py` writes it and its pictures."
-import re
+import io, re
 from pathlib import Path
 
 root = Path(__file__).parents[1]
 PICTURES = 'nbs/pictures'
+
+
+def caption(picture: bytes) -> str:
+    "What a figure's file says of itself, for who does not see it."
+    from PIL import Image
+    return Image.open(io.BytesIO(picture)).info['Description'].split('\n')[0]
 
 
 def readme() -> dict:
@@ -20,6 +26,8 @@ def readme() -> dict:
                                    enabled=True)
     text, resources = exporter.from_notebook_node(nb, {'output_files_dir': PICTURES})
     text = re.sub(r'\]\((\d_\w+/)', r'](nbs/\1', text)   # links to chapters, from where README is
+    for path, picture in resources['outputs'].items():
+        text = text.replace(f'![png]({path})', f'![{caption(picture)}]({path})')
     lines = '\n'.join(l.rstrip() for l in text.splitlines())
     while '\n\n\n' in lines: lines = lines.replace('\n\n\n', '\n\n')
     return {'README.md': lines.strip().encode() + b'\n'} | resources['outputs']

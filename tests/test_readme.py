@@ -25,6 +25,11 @@ def test_a_snippet_runs_by_itself(code, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_its_pictures_say_what_they_show():
+    shown = re.findall(r'!\[([^\]]*)\]\(\S+\.png\)', text)
+    assert len(shown) == 2 and all('Runs:' in words for words in shown)
+
+
 def test_the_two_commands_are_named(): assert 'make reproduce' in text and 'make test' in text
 
 

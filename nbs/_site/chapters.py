@@ -64,7 +64,7 @@ def words(source: str) -> dict:
 
 def alternative(cell, picture, section: str) -> str:
     "A sentence for who does not see the picture."
-    if own := described(picture): return own
+    if own := described(picture): return f'{section}. {own}'
     seen = words(text_of(cell))
     axes = [' and '.join(seen[k]) for k in ('ylabel', 'xlabel')]
     parts = [section] + [' against '.join(a for a in axes if a)] * any(axes)
