@@ -11,7 +11,7 @@ from snn_repro.data import source as data
 from snn_repro.data.augment import Augment, CropFlip, NoAugment
 from snn_repro.data.digits import Digits, digit_images, occlude, place_on_canvas, stratified_split
 from snn_repro.data.event_camera import (bin_frames, contrast_events, noise_events, saccades,
-                                         simulate)
+                                         simulate, threshold_map)
 from snn_repro.data.policies import AutoAugmentCutout, RandomResizedCropFlip, Strong
 from snn_repro.data.simulated_events import EventDigits, record_clips
 from snn_repro.data.source import Data, Source, check_source
@@ -27,6 +27,12 @@ def test_draws_never_change():
                                           named_generator(0, 'digits split'))
     assert [p[:3].tolist() for p in (train, valid, test)] == [[1494, 1264, 205], [422, 856, 1017],
                                                               [812, 1372, 1469]]
+
+def test_uneven_thresholds_need_a_generator():
+    with pytest.raises(UserError, match='no generator for the thresholds .give rng'):
+        threshold_map((4, 4))
+    assert (threshold_map((4, 4), .25, spread=0.) == .25).all()
+
 
 def test_draws_take_any_whole_number():
     assert len(epoch_permutation(-1, 2 ** 40, 5)) == 5 and epoch_permutation(0, 0, 0).shape == (0,)

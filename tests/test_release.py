@@ -1,6 +1,7 @@
 "What only a release needs to know: `make release-test`."
 import os, subprocess, sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -18,6 +19,7 @@ def run(*command, cwd):
 def test_the_wheel_works_in_an_empty_environment(tmp_path):
     run(sys.executable, '-m', 'build', '--wheel', '--outdir', tmp_path, root, cwd=tmp_path)
     wheel, = tmp_path.glob('*.whl')
+    assert 'snn_repro/py.typed' in ZipFile(wheel).namelist()
     run(sys.executable, '-m', 'venv', 'empty', cwd=tmp_path)
     run('empty/bin/pip', 'install', '-q', '-c', root/'constraints.txt', wheel, cwd=tmp_path)
     elsewhere = tmp_path/'elsewhere'

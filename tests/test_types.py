@@ -119,3 +119,8 @@ def test_the_marker_is_packed():
     config.read(root/'settings.ini')
     assert 'py.typed' in config['DEFAULT']['package_data'].split()
     assert (root/'snn_repro/py.typed').exists()
+
+
+def test_the_public_parts_are_clean():
+    done = subprocess.run([sys.executable, '-m', 'mypy'], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0 and 'no issues found' in done.stdout, done.stdout + done.stderr

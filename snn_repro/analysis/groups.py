@@ -103,7 +103,7 @@ def setting_of(r: Record) -> str:
 
 
 def by_setting(records: Iterable[Record]) -> dict[str, list[Record]]:
-    found = {}
+    found: dict[str, list[Record]] = {}
     for r in records: found.setdefault(setting_of(r), []).append(r)
     return found
 
@@ -133,7 +133,8 @@ def sides(words: list) -> tuple[list[Record], list[Record]]:
     found = by_setting(r for w in words for r in records_of(w))
     check(len(found) == 2, f'two settings are compared, not {told(found)}', 'compare',
           'put a pattern for each side in quotes')
-    return tuple(found.values())
+    a, b = found.values()
+    return a, b
 
 
 # In a terminal

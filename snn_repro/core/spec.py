@@ -6,7 +6,7 @@ other specs, or tuples of these. That is all an experiment is, so it can be prin
 compared and read back, and a configuration file is data, never code.
 """
 import dataclasses, hashlib, json, math, reprlib, sys, types, typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
@@ -46,7 +46,7 @@ def _family(cls: type) -> dict:
             for c in sorted(all_of(cls), key=lambda c: c.__module__.startswith('snn_repro.'))}
 
 
-_hints = lru_cache(maxsize=None)(typing.get_type_hints)
+_hints: Callable[[Any], dict[str, Any]] = lru_cache(maxsize=None)(typing.get_type_hints)
 
 
 @lru_cache(maxsize=None)
@@ -199,16 +199,17 @@ def edit(spec: S, path: str, value: Any) -> S:
     *parents, last = path.split('.')
     for i, p in enumerate([*parents, last]):
         here = '.'.join([type(spec).__name__, *parents[:i]])
+        at: Any = p
         if isinstance(node, list):
             check(p in map(str, range(len(node))), f'no entry {shown(p)}', here,
                   f'it has {len(node)}, counted from 0')
-            p = int(p)
+            at = int(p)
         else:
             check(isinstance(node, dict) and p in node, f'unknown key {shown(p)}', here,
                   'keys: ' + ', '.join(k for k in node if k not in ('type', 'source'))
                   if isinstance(node, dict) else 'it has no keys')
-        if i == len(parents): node[p] = _meant(value, node[p])
-        else: node = node[p]
+        if i == len(parents): node[at] = _meant(value, node[at])
+        else: node = node[at]
     return type(spec).from_dict(d)
 
 

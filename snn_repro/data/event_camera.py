@@ -9,7 +9,7 @@ __all__ = ['contrast_events', 'threshold_map', 'noise_events', 'simulate', 'shif
 # %% ../../nbs/4_data/09_event_camera.ipynb #a854e800
 import numpy as np
 
-from ..core.spec import check
+from ..core.spec import UserError, check
 
 # %% ../../nbs/4_data/09_event_camera.ipynb #4f24b10b
 def contrast_events(frames: np.ndarray, threshold=0.25, offset: float = 0.1) -> np.ndarray:
@@ -35,11 +35,14 @@ def contrast_events(frames: np.ndarray, threshold=0.25, offset: float = 0.1) -> 
 def threshold_map(shape: tuple[int, int], threshold=0.25, spread: float = 0.1,
                   rng: np.random.Generator | None = None) -> np.ndarray:
     """Contrast thresholds of a camera's pixels, float64 `shape` [H,W]: `threshold` × (1 + `spread`
-    × normal), at least `threshold` / 10."""
+    × normal), at least `threshold` / 10. Raises `UserError` for a threshold or spread that cannot
+    be, and for a spread without `rng`."""
     check(np.min(threshold) > 0 and spread >= 0, 'a threshold ≤ 0 or a spread < 0', 'event camera',
           'choose threshold > 0, spread ≥ 0')
-    uneven = 1 + spread * rng.standard_normal(shape) if spread else np.ones(shape)
-    return threshold * np.maximum(uneven, .1)
+    if not spread: return threshold * np.ones(shape)
+    if rng is None:
+        raise UserError('no generator for the thresholds', 'event camera', 'give rng')
+    return threshold * np.maximum(1 + spread * rng.standard_normal(shape), .1)
 
 # %% ../../nbs/4_data/09_event_camera.ipynb #b8fe09fa
 def noise_events(shape: tuple[int, ...], rate: float, rng: np.random.Generator) -> np.ndarray:

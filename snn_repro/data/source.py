@@ -32,7 +32,8 @@ class Source:
     @property
     def shape(self) -> tuple[int, int, int]:
         "(C, H, W) of one image or frame."
-        return tuple(self.x.shape[-3:])
+        C, H, W = self.x.shape[-3:]
+        return C, H, W
 
     def batch(self, index: torch.Tensor,
               cut: Callable | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,7 +150,7 @@ class Validation(Data):
     of: Data
 
     @property
-    def still(self) -> bool: return self.of.still
+    def still(self) -> bool: return self.of.still   # type: ignore[override]
 
     def load(self, root: Path | None, seed: int, T: int) -> Split:
         split = self.of.load(root, seed, T)

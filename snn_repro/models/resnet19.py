@@ -49,7 +49,7 @@ class ResNet19(Staged):
         return SpikingNet(stem, nn.Sequential(*body), nn.Linear(self.hidden, classes), T)
 
 # %% ../../nbs/3_nets/02_resnet19.ipynb #9d64b416
-def enof_init(net: nn.Module) -> nn.Module:
+def enof_init(net: SpikingNet) -> SpikingNet:
     """Draw the weights as the first author's public MPBN code does: convolutions with variance
     2/(k²·out), linear layers with deviation 1/in and bias 0."""
     for m in net.modules():

@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 
 from snn_repro.core.files import PART, read_json, readable, readable_errors, write, write_json
 from snn_repro.core.spec import UserError, check
+from snn_repro.nn.layers import SpikingNet
 
 FOLDER, PLACES = 'checkpoint', ('a', 'b')
 # per weight
@@ -158,7 +159,7 @@ class Progress:
     `folder` left it, also where the test part was mended meanwhile, which is said. Process 0 of
     the team `dist` reads and writes, after `still()`, which raises if the folder is no longer
     ours."""
-    def __init__(self, folder: Path, net: torch.nn.Module, opt, every: float, dist,
+    def __init__(self, folder: Path, net: SpikingNet, opt, every: float, dist,
                  still=lambda: None, data: str = '', train: str = ''):
         self.folder, self.net, self.opt, self.every = folder, net, opt, every
         self.dist, self.still, self.data, self.train = dist, still, data, train
