@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from spikingjelly.activation_based import neuron
 from torch import nn
 
 from conftest import NAME, TINY
 from snn_repro.core.files import seal
+from snn_repro.core.own import load
 from snn_repro.core.spec import UserError
 from snn_repro.models.resnet19 import ThinResNet19
 from snn_repro.models.resnet20 import EnofResNet34, ThinResNet20
@@ -255,6 +257,24 @@ def test_what_nir_has_no_node_for_is_refused(arch, word):
     assert '\n' not in str(e.value) and '--to onnx' in str(e.value)
 
 
+def test_a_net_of_ones_own_is_written(tmp_path):
+    "A ResNet of torchvision: blocks that are not ours, a neuron that is called twice."
+    file = tmp_path/'my_net.py'
+    file.write_text((root/'snn_repro/assets/my_net.txt').read_text())
+    trained, x, want = made(load(file).MyResNet(depths=(1, 1, 1, 1)), 4, n=20)
+    files = put(written(to_spikingjelly, trained) | written(to_torch, trained), tmp_path)
+    theirs = runpy.run_path(str(files/'net.py'))['load']()
+    nodes = [m for m in theirs.modules() if isinstance(m, neuron.LIFNode)]
+    assert len(nodes) == 9, 'each call has a membrane of its own'
+    with torch.no_grad(): assert torch.equal(theirs(x), want)
+    program = torch.export.load(files/'net.pt2').module()
+    for n in (1, 20): assert torch.allclose(program(x[:n]), want[:, :n], atol=1e-5)
+    pytest.importorskip('nir')
+    read = Reader(written(to_nir, trained)['.nir'])
+    with torch.no_grad():
+        agree(torch.stack([read.step(x.double()) for _ in range(4)]).float(), want)
+
+
 class Functional(nn.Module):
     def forward(self, x): return torch.relu(x)
 
@@ -309,17 +329,18 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.parametrize('to, suffixes', [
-    ('spikingjelly', ['.py', '.pt', '.json']), ('torch', ['.pt2', '.json'])])
+    ('spikingjelly', ['.py', '.pt', '.py.json']), ('torch', ['.pt2', '.pt2.json'])])
 def test_the_command(run, cli, refused, tmp_path, monkeypatch, to, suffixes):
     monkeypatch.chdir(tmp_path)
     code, out, err = cli('export', run, '--to', to)
     assert code == 0 and not err
     assert sorted(tmp_path.iterdir()) == sorted(tmp_path/f'{run.name}{s}' for s in suffixes)
     assert all(f'{run.name}{s}' in out for s in suffixes)
-    said = json.loads((tmp_path/f'{run.name}.json').read_text())
+    said = json.loads((tmp_path/f'{run.name}{suffixes[-1]}').read_text())
     stored = json.loads((run/'input.json').read_text())
     assert said | stored == said and said['run'] == run.name
     assert 'exists already' in refused('export', run, '--to', to)
+    assert cli('export', run, '--to', 'nir')[0] == 0, 'another format finds room beside it'
     code, _, _ = cli('export', run, '--to', to, '--out', tmp_path/'deep'/'net')
     assert code == 0 and (tmp_path/'deep'/f'net{suffixes[0]}').exists()
     assert 'ends in' in refused('export', run, '--to', to, '--out', tmp_path/'net.txt')

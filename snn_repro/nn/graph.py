@@ -4,7 +4,7 @@ The layers are followed through the forward pass by `torch.fx`, whatever blocks 
 is not unrolled, and what folds it into the batch is left out.
 """
 import inspect, operator
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from functools import partial
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ ARGUMENTS = {nn.Conv2d: 'in_channels out_channels kernel_size stride padding dil
              nn.MaxPool2d: 'kernel_size stride padding dilation return_indices ceil_mode',
              nn.AdaptiveAvgPool2d: 'output_size', nn.Linear: 'in_features out_features',
              nn.Flatten: '', nn.ReLU: ''}
-SUMS = (operator.add, torch.add)
+SUMS = (operator.add, operator.iadd, torch.add)
 
 
 def kind(m: nn.Module) -> type[nn.Module] | None:
@@ -79,7 +79,7 @@ def _follow(source: str, shapes: dict, **parts: nn.Module) -> list[Step]:
         elif node.op == 'call_module':
             m = root.get_submodule(node.target)
             if isinstance(m, nn.Identity): names[node] = inputs[0]
-            else: steps.append(Step(str(node), m, inputs, shapes[node.target]))
+            else: steps.append(Step(str(node), m, inputs, shapes[node.target].pop(0)))
         elif node.op == 'call_function' and node.target in SUMS and len(inputs) == 2:
             steps.append(Step(str(node), None, inputs, None))
         elif node.op != 'output':
@@ -89,13 +89,14 @@ def _follow(source: str, shapes: dict, **parts: nn.Module) -> list[Step]:
     return steps
 
 
-def _shapes(net: SpikingNet, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    "What each module's input has of one sample at one step: without [T,B], or [T*B] where folded."
-    found = {}
+def _shapes(net: SpikingNet, shape: tuple[int, ...]) -> dict[str, list[tuple[int, ...]]]:
+    """What each module's input has of one sample at one step, call by call: without [T,B], or [T*B]
+    where folded."""
+    found = defaultdict(list)
     def note(name):
         def hook(m, args):
             x = args[0]
-            found[name] = tuple(x.shape[2 if x.ndim % 2 else 1:])
+            found[name].append(tuple(x.shape[2 if x.ndim % 2 else 1:]))
         return hook
     hooks = [m.register_forward_pre_hook(note(n)) for n, m in net.named_modules() if n]
     try:

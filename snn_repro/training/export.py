@@ -7,7 +7,7 @@ __all__ = ['FIRES', 'TEXT', 'DT', 'ELSE', 'WRITERS', 'about', 'AsStored', 'sampl
            'neuron_text', 'layer_text', 'layer_state', 'to_spikingjelly', 'nir_neuron', 'scale_shift', 'nir_conv',
            'nir_node', 'to_nir', 'to_onnx', 'export_run']
 
-# %% ../../nbs/6_training/11_export.ipynb #c8a1dcf3
+# %% ../../nbs/6_training/11_export.ipynb #2c7a6249
 import json, warnings
 from collections import Counter
 from importlib.metadata import version
@@ -21,14 +21,14 @@ from torch.export import Dim
 
 from .. import __version__
 from ..core.extras import needed
-from ..core.files import make_folder, write
+from ..core.files import make_folder, write, write_json
 from ..core.spec import UserError, check
 from ..nn.graph import Step, arguments, kind, layers_of
 from ..nn.layers import TEBN
 from ..nn.neurons import ATan, LIF, LIFNode, Rectangle, Sigmoid, Triangle
 from .trained import Trained, load_run
 
-# %% ../../nbs/6_training/11_export.ipynb #1e6a5f33
+# %% ../../nbs/6_training/11_export.ipynb #e4f03d0d
 def about(trained: Trained, to: str) -> dict:
     "What an exported file says of itself: what it takes and gives, and the names of the classes."
     N = 'N' if trained.still else f'{trained.net.T},N'
@@ -40,7 +40,7 @@ def about(trained: Trained, to: str) -> dict:
             'dtype': trained.dtype, 'still': trained.still, 'mean': trained.mean,
             'std': trained.std}
 
-# %% ../../nbs/6_training/11_export.ipynb #60968fa7
+# %% ../../nbs/6_training/11_export.ipynb #b09c6840
 class AsStored(nn.Module):
     "The net of `trained` on samples as they are stored: logits [T,N,K]."
     def __init__(self, trained: Trained):
@@ -59,14 +59,15 @@ def sample(trained: Trained, n: int = 2) -> tuple[torch.Tensor, int]:
     shape = (n, *trained.shape) if trained.still else (trained.net.T, n, *trained.shape)
     return torch.zeros(shape, dtype=getattr(torch, trained.dtype)), 0 if trained.still else 1
 
-# %% ../../nbs/6_training/11_export.ipynb #58f0f801
+# %% ../../nbs/6_training/11_export.ipynb #fa18eb09
 def program(trained: Trained) -> torch.export.ExportedProgram:
     "`AsStored` as a `torch.export` program for any number of samples. Raises `UserError`."
     x, axis = sample(trained)
     try:
         with torch.no_grad():
             found = torch.export.export(AsStored(trained).eval(), (x,),
-                                        dynamic_shapes=({axis: Dim('N')},))
+                                        dynamic_shapes=({axis: Dim('N', min=1)},),
+                                        prefer_deferred_runtime_asserts_over_guards=True)
     except Exception as e:   # tracing meets whatever a forward pass does
         raise UserError(f'torch.export cannot follow this net ({type(e).__name__}: '
                         f'{str(e).strip().splitlines()[0][:120]})', trained.experiment.id,
@@ -81,7 +82,7 @@ def to_torch(trained: Trained, about: dict) -> dict[str, bytes]:
     torch.export.save(program(trained), f, extra_files={'about.json': json.dumps(about)})
     return {'.pt2': f.getvalue()}
 
-# %% ../../nbs/6_training/11_export.ipynb #4963f615
+# %% ../../nbs/6_training/11_export.ipynb #36eb03c0
 FIRES = {Triangle: 'PiecewiseQuadratic', Rectangle: 'Rect', ATan: 'ATan', Sigmoid: 'Sigmoid'}
 
 def neuron_values(p: LIF) -> dict:
@@ -99,7 +100,7 @@ def neuron_text(p: LIF) -> str:
     if fire: said += [f'surrogate_function=surrogate.{fire}(alpha={p.surrogate.alpha*p.gain!r})']
     return f'neuron.LIFNode({", ".join(said)})'
 
-# %% ../../nbs/6_training/11_export.ipynb #f1b2bf0c
+# %% ../../nbs/6_training/11_export.ipynb #6474b0d3
 def layer_text(m: nn.Module, where: str) -> str:
     "The Python that makes SpikingJelly's layer like `m`. Raises `UserError` where it has none."
     if isinstance(m, LIFNode): return neuron_text(m.p)
@@ -119,7 +120,7 @@ def layer_state(s: Step) -> dict[str, torch.Tensor]:
     if isinstance(s.module, TEBN): state['scale'] = state.pop('p')
     return {f'{s.name}.{k.removeprefix("norm.0.")}': v for k, v in state.items()}
 
-# %% ../../nbs/6_training/11_export.ipynb #63eb7442
+# %% ../../nbs/6_training/11_export.ipynb #99e6b8d6
 TEXT = """\
 '''{run}: {takes} -> {gives}.
 
@@ -152,8 +153,7 @@ def load(state=Path(__file__).with_suffix('.pt')):
 """
 
 def to_spikingjelly(trained: Trained, about: dict) -> dict[str, bytes]:
-    """A Python file that builds the net of SpikingJelly's layers, and its weights. Raises
-    `UserError` for a layer that it does not have."""
+    "A Python file of SpikingJelly's layers, and their weights. Raises `UserError` for others."
     stem, rest = layers_of(trained.net, trained.shape)
     layers = [f'self.{s.name} = {layer_text(s.module, s.name)}' for s in stem + rest if s.module]
     def lines(steps):
@@ -173,7 +173,7 @@ def to_spikingjelly(trained: Trained, about: dict) -> dict[str, bytes]:
     torch.save({k: v for s in stem + rest for k, v in layer_state(s).items()}, f)
     return {'.py': text.encode(), '.pt': f.getvalue()}
 
-# %% ../../nbs/6_training/11_export.ipynb #d64aec37
+# %% ../../nbs/6_training/11_export.ipynb #b8575243
 DT = 1e-4   # seconds that a step of ours means in NIR: what most of its readers assume
 
 def nir_neuron(nir, p: LIF, shape: tuple[int, ...]):
@@ -182,7 +182,7 @@ def nir_neuron(nir, p: LIF, shape: tuple[int, ...]):
     return nir.LIF(tau=all_(p.tau*DT), r=all_(1. if p.decay_input else p.tau), v_leak=all_(0.),
                    v_threshold=all_(p.v_threshold), v_reset=all_(0.))
 
-# %% ../../nbs/6_training/11_export.ipynb #5e9c229f
+# %% ../../nbs/6_training/11_export.ipynb #b6cb4c12
 ELSE = 'write it with --to onnx, torch or spikingjelly'
 
 def scale_shift(m: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
@@ -220,12 +220,12 @@ def nir_node(nir, s: Step):
             check(not m.ceil_mode or not ((np.array(shape[1:]) - k) % stride).any(),
                   'NIR has no node for averages over part of a window', s.name, ELSE)
             return nir.AvgPool2d(k, stride, np.zeros(2, int))
-        case nn.AdaptiveAvgPool2d(output_size=1):
+        case nn.AdaptiveAvgPool2d(output_size=1 | (1, 1)):
             return nir.AvgPool2d(np.array(shape[1:]), np.array(shape[1:]), np.zeros(2, int))
         case nn.Flatten(): return nir.Flatten({'input': np.array(shape)}, 0, -1)
     raise UserError(f'NIR has no node for {type(m).__name__}({m.extra_repr()})', s.name, ELSE)
 
-# %% ../../nbs/6_training/11_export.ipynb #b533bd74
+# %% ../../nbs/6_training/11_export.ipynb #e435aa87
 def to_nir(trained: Trained, about: dict) -> dict[str, bytes]:
     """A NIR graph of one step: samples as they are stored, to logits [K]; run it T times, neurons
     keep their membranes. Raises `UserError` for a layer that has no node."""
@@ -258,7 +258,7 @@ def to_nir(trained: Trained, about: dict) -> dict[str, bytes]:
     nir.write(f, nir.NIRGraph(nodes, edges, {'about': json.dumps(said)}))
     return {'.nir': f.getvalue()}
 
-# %% ../../nbs/6_training/11_export.ipynb #6a27233c
+# %% ../../nbs/6_training/11_export.ipynb #1a8c1645
 def to_onnx(trained: Trained, about: dict) -> dict[str, bytes]:
     "An ONNX model of all steps, for any number of samples; `about` is in its metadata."
     _, axis = sample(trained)
@@ -271,28 +271,30 @@ def to_onnx(trained: Trained, about: dict) -> dict[str, bytes]:
     model.metadata_props.add(key='about', value=json.dumps(about))
     return {'.onnx': model.SerializeToString()}
 
-# %% ../../nbs/6_training/11_export.ipynb #484bca84
+# %% ../../nbs/6_training/11_export.ipynb #7085e565
 # how it is written, into what file, and the package that it takes
 WRITERS = {'spikingjelly': (to_spikingjelly, '.py', 'spikingjelly'), 'nir': (to_nir, '.nir', 'nir'),
            'onnx': (to_onnx, '.onnx', 'onnxscript'), 'torch': (to_torch, '.pt2', 'torch')}
 
 def export_run(folder, to: str, out=None) -> list[Path]:
-    """Write the net of the finished run in `folder` as `to`, one of `WRITERS`, into the file `out`
-    (by default the run's name, in this folder), and what it says of itself into a .json beside it;
-    the paths of all files. Raises `UserError` for an unknown format, a file that exists, a package
-    that is missing, a net that the format cannot say, and as `load_run` does."""
+    """Write the net of the finished run in `folder` as `to`, one of `WRITERS`, into the new file
+    `out` (by default named after the run, in this folder), and what it says of itself into a .json
+    beside it; their paths. Raises `UserError` for an unknown format, a file that exists, a missing
+    package, a net that the format cannot say, and as `load_run` does."""
     check(to in WRITERS, f'unknown format {to!r}', 'export', f'choose from {", ".join(WRITERS)}')
     writer, suffix, package = WRITERS[to]
     needed(package, 'export')
     out = Path(out or f'{Path(folder).resolve().name}{suffix}')
     if not out.suffix: out = out.with_suffix(suffix)
     check(out.suffix == suffix, f'{to} is written into a file that ends in {suffix}', str(out))
-    paths = [out.with_suffix(s) for s in (suffix, '.json', *['.pt'][:to == 'spikingjelly'])]
+    paths = [out, *[out.with_suffix('.pt')][:to == 'spikingjelly'],
+             out.with_name(f'{out.name}.json')]
     for p in paths:
         check(not p.exists(), 'this file exists already', str(p), 'remove it, or choose --out')
     trained = load_run(folder)
     said = about(trained, to)
-    files = writer(trained, said) | {'.json': (json.dumps(said, indent=1) + '\n').encode()}
+    files = writer(trained, said)
     make_folder(out.parent)
     for s, content in files.items(): write(out.with_suffix(s), content)
-    return [out.with_suffix(s) for s in files]
+    write_json(paths[-1], said)
+    return paths
