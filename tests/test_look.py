@@ -11,7 +11,7 @@ from snn_repro.analysis.figures import INKS, STYLE
 root = Path(__file__).parents[1]
 books = sorted(root.glob('nbs/[0-9]*/*.ipynb'))
 NAMED = "plt.style.use('snn_repro.assets.figures')"
-REDRAWN = [*root.glob('nbs/[0-2]*/*.ipynb'), root/'nbs/index.ipynb']   # since there is a look
+REDRAWN = [*root.glob('nbs/[0128]*/*.ipynb'), root/'nbs/index.ipynb']   # since there is a look
 
 
 def code(path) -> str:

@@ -33,11 +33,17 @@ def code_of(module: str):
     return found.code, found.tags
 
 
-def said(node) -> str:
-    "A docstring as Markdown: what looks like a tag is text."
-    text = inspect.cleandoc(ast.get_docstring(node) or '')
+def paragraph(text: str) -> str:
+    "Markdown: the example of a session is code, and what looks like a tag is text."
+    if text.startswith('>>>'): return f'```pycon\n{text}\n```'
     halves = re.split(r'(`[^`]*`)', text)
     return ''.join(h if i % 2 else re.sub(r'([<*_])', r'\\\1', h) for i, h in enumerate(halves))
+
+
+def said(node) -> str:
+    "A docstring as Markdown."
+    text = inspect.cleandoc(ast.get_docstring(node) or '')
+    return '\n\n'.join(map(paragraph, text.split('\n\n')))
 
 
 def first_line(node) -> str: return re.split(r'\n\n|(?<=\.)\s', said(node))[0].replace('\n', ' ')
