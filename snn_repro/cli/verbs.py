@@ -189,7 +189,7 @@ def try_(a):
 
 
 def predict(a):
-    "what the net of a finished run says of images: class, confidence, and after how many steps"
+    "what the net of a finished run says of samples: class, confidence, and after how many steps"
     from snn_repro.core.files import make_folder, write
     from snn_repro.core.text import table
     from snn_repro.training.trained import predict_files

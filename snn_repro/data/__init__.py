@@ -21,6 +21,8 @@ if TYPE_CHECKING:   # what an editor sees
     from snn_repro.data.images import CIFAR10 as CIFAR10
     from snn_repro.data.images import CIFAR100 as CIFAR100
     from snn_repro.data.images import Npz as Npz
+    from snn_repro.data.own_sets import EventFolder as EventFolder
+    from snn_repro.data.own_sets import NpzClips as NpzClips
     from snn_repro.data.policies import AutoAugmentCutout as AutoAugmentCutout
     from snn_repro.data.policies import CropFlipRotate as CropFlipRotate
     from snn_repro.data.policies import FlipRoll as FlipRoll
@@ -38,6 +40,7 @@ else:
         'augment': 'Augment CropFlip NoAugment',
         'policies': 'AutoAugmentCutout CropFlipRotate FlipRoll RandomResizedCropFlip Strong',
         'images': 'CIFAR10 CIFAR100 Npz',
+        'own_sets': 'EventFolder NpzClips',
         'image_folders': 'CUB200 Folder ImageNet1k StanfordCars StanfordDogs',
         'few_cars': 'FewCars',
         'simulated_events': 'EventDigits',

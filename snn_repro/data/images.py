@@ -21,7 +21,7 @@ from ..core.files import file_size, readable_errors
 from ..core.rng import named_generator
 from ..core.spec import UserError, check, shown
 from .download import About, Archive
-from .source import Data, Source, Split, check_split
+from .source import Data, Source, Split, as_stored, check_split
 
 # %% ../../nbs/4_data/05_images.ipynb #d9e078ce
 def stratified_indices(y: np.ndarray, sizes: tuple, classes: int, rng: np.random.Generator,
@@ -99,24 +99,23 @@ def content_order(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, str]:
 
 # %% ../../nbs/4_data/05_images.ipynb #1c311b7f
 def channels_first(x: np.ndarray, where: str) -> np.ndarray:
-    "uint8 images [N,H,W], [N,H,W,C] or [N,C,H,W] with one or three channels as [N,C,H,W]."
-    check(x.dtype == np.uint8, f'the images are {x.dtype}', where, 'store them as uint8, 0 to 255')
+    """Images [N,H,W], [N,H,W,C] or [N,C,H,W] with one or three channels as [N,C,H,W]: uint8, or
+    float32 for floats."""
     if x.ndim == 3: x = x[:, None]
     check(x.ndim == 4 and x.size > 0, f'the images have shape {list(x.shape)}', where,
-          'give [N,H,W], [N,H,W,C] or [N,C,H,W], with N > 0')
+          'give [N,H,W], [N,H,W,C] or [N,C,H,W], with N > 0; NpzClips reads clips')
+    x = as_stored(x, where)
     if x.shape[3] in (1, 3): x = x.transpose(0, 3, 1, 2)
     check(x.shape[1] in (1, 3),
           f'the images have shape {list(x.shape)}, with neither 1 nor 3 channels', where,
           'give grey or RGB images')
     return np.ascontiguousarray(x)
 
-
 def first_line(e: Exception) -> str: return (str(e) or type(e).__name__).splitlines()[0]
 
 # %% ../../nbs/4_data/05_images.ipynb #9a7ab82d
 # control characters, line breaks, bytes that are not UTF-8
 _ODD = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
-
 
 def check_names(names, where: str):
     "Raise `UserError` for the first of the `names` that is not text in one line."
@@ -151,23 +150,21 @@ def class_names(names: np.ndarray | None, y: dict, where: str) -> tuple[str, ...
     return found
 
 # %% ../../nbs/4_data/05_images.ipynb #58332058
-def read_npz(path: Path) -> tuple[dict, dict, tuple[str, ...]]:
-    """Images and labels of a .npz file, each as {'train': …, 'test': …}, and the names of the
-    classes ('0', '1', … if it has none)."""
-    where = str(path)
-    file_size(path, 'write it with numpy.savez')
+def read_npz(path: Path, form=channels_first) -> tuple[dict, dict, tuple[str, ...]]:
+    """Samples, brought into `form`, and labels of a .npz file, each as {'train': …, 'test': …}, and
+    the names of the classes ('0', '1', … if it has none)."""
+    where, again = str(path), 'write it with numpy.savez'
+    file_size(path, again)
     try:
         with np.load(path, allow_pickle=False) as f: arrays = {k: f[k] for k in f.files}
     except Exception as e:   # whatever a damaged file makes NumPy raise
-        raise UserError(f'cannot be read ({first_line(e)})', where,
-                        'write it with numpy.savez') from e
+        raise UserError(f'cannot be read ({first_line(e)})', where, again) from e
     odd = [k for k, v in arrays.items() if not isinstance(v, np.ndarray)]
-    check(not odd, f'{shown(odd[0]) if odd else ""} is no array', where,
-          'write it with numpy.savez')
+    check(not odd, f'{shown(odd[0]) if odd else ""} is no array', where, again)
     missing = sorted({'x_train', 'y_train', 'x_test', 'y_test'} - set(arrays))
     check(not missing, f'has no array {", ".join(missing)}', where,
           'it needs x_train, y_train, x_test and y_test')
-    x = {p: channels_first(arrays[f'x_{p}'], f'{where}, x_{p}') for p in ('train', 'test')}
+    x = {p: form(arrays[f'x_{p}'], f'{where}, x_{p}') for p in ('train', 'test')}
     y = {p: arrays[f'y_{p}'] for p in ('train', 'test')}
     for p in y:
         check(y[p].dtype.kind in 'iu' and y[p].ndim == 1,
@@ -175,26 +172,28 @@ def read_npz(path: Path) -> tuple[dict, dict, tuple[str, ...]]:
               'give whole numbers [N]')
         check(len(x[p]) == len(y[p]), f'{len(x[p])} images but {len(y[p])} labels', f'{where}, {p}',
               'give one label for each image')
-    check(x['train'].shape[1:] == x['test'].shape[1:],
-          f'training images {x["train"].shape[1:]}, test images {x["test"].shape[1:]}', where,
-          'make them one size')
+    one, two = (f'{x[p].dtype} {x[p].shape[1:]}' for p in ('train', 'test'))
+    check(one == two, f'training images {one}, test images {two}', where,
+          'make them one size and type')
     classes = class_names(arrays.get('classes'), y, where)
     return x, {p: v.astype(np.int64) for p, v in y.items()}, classes
 
 # %% ../../nbs/4_data/05_images.ipynb #91ab600c
 def pixel_stats(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8 images [N,C,H,W], in grey levels 0–255;
-    a constant channel has spread 1."""
+    """Mean and standard deviation of each channel of images [N,C,H,W], uint8 (in grey levels 0–255)
+    or floats (in their units); a constant channel has spread 1."""
+    if x.dtype != np.uint8:
+        mean, std = (f(x, (0, 2, 3), np.float64).tolist() for f in (np.mean, np.std))
+        return tuple(mean), tuple(s or 1. for s in std)
     v = np.arange(256)
     counts = [np.bincount(x[:, c].ravel(), minlength=256) / x[:, c].size for c in range(x.shape[1])]
     mean = [float(n @ v) for n in counts]
     return tuple(mean), tuple(float(n @ (v - m) ** 2) ** .5 or 1. for n, m in zip(counts, mean))
 
-
 @dataclass(frozen=True, kw_only=True)
 class Npz(Images):
-    """The arrays of a .npz file: x_train, y_train, x_test, y_test, and classes (names) if there
-    are. A relative `path` starts at the root."""
+    """The arrays of a .npz file: x_train and x_test (uint8, or floats of any scale), y_train,
+    y_test, and classes (names) if there are. A relative `path` starts at the root."""
     path: str = 'images.npz'
 
     def read(self, root: Path) -> tuple[Source, Source, tuple[str, ...]]:

@@ -51,7 +51,7 @@ def extent(data: Data) -> Extent | None:
             asked = lambda n, there: there if n is None else min(there, k*n)
             return Extent(asked(data.train_per_class, train), asked(data.test_per_class, test),
                           (3, data.size, data.size), k)
-        case Recordings():
+        case Recordings() if data.numbers:
             whole = sum(data.numbers)
             train = data.numbers[0] if data.split == 'official' else round(data.train_share*whole)
             return Extent(data.train or train - data.valid, data.test or whole - train,

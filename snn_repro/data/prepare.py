@@ -28,6 +28,7 @@ from .file_lists import fewest
 from .image_folders import (CUB200, Files, Folder, ImageNet1k, StanfordCars,
                                           StanfordDogs, glance, marks_of, span_of)
 from .images import CIFAR10, CIFAR100, Npz
+from .own_sets import EventFolder, NpzClips, check_parts
 from .recordings import (Recordings, counted, frames_folder, frames_made, sealed_set,
                                        whole_set)
 from .source import Data, Source
@@ -66,7 +67,7 @@ KNOWN_SETS = {p.kind.__name__: p for p in (
                  (16 * 2 ** 30, 30_000), unpacked=5e9))}
 
 
-OWN = {kind.__name__: kind for kind in (Folder, Npz, FewCars)}
+OWN = {kind.__name__: kind for kind in (Folder, Npz, NpzClips, EventFolder, FewCars)}
 
 
 def find_set(name: str) -> DatasetEntry:
@@ -206,14 +207,18 @@ def check_recordings(data: Recordings, root) -> list[str]:
 
 # %% ../../nbs/4_data/17_prepare.ipynb #66daa933
 def check_own(data: Data, root) -> list[str]:
-    "The same for images of one's own: how many there are, in which classes, and every file."
-    train, valid, test, classes = data.load(Path(root), 0, 1)
-    n = len(train) + len(valid)
-    numbers = f'{n} training and {len(test)} test images of {len(classes)} classes'
+    "The same for data of one's own: how many there are, in which classes, and every file."
+    if isinstance(data, EventFolder):
+        check_parts(data, whole_set(data, root)[1])
+        return check_recordings(data, root)
+    T = 1 if data.still else data.frames(root)
+    train, valid, test, classes = data.load(Path(root), 0, T)
+    n, what = len(train) + len(valid), 'images' if data.still else f'clips of {T} frames'
+    numbers = f'{n} training and {len(test)} test {what} of {len(classes)} classes'
     line, notes = look_at([train, valid, test])
     where = data.home(Path(root)) if isinstance(data, FewCars) else Path(root)/data.path
     few = fewest([*train.y, *valid.y, *test.y], classes)
-    return [f'{where}: {numbers} ({few})', line or 'images: all were read', *notes]
+    return [f'{where}: {numbers} ({few})', line or 'all were read', *notes]
 
 
 def check_set(name: str, root, changes=()) -> list[str]:
@@ -271,6 +276,9 @@ def prepare_set(name: str, root, T: int | None = None, changes=()) -> list[str]:
     steps (if given), by the settings of the set after `changes` such as 'split_by=number'. Raises
     `UserError` for a set that must be got by hand, for T < 1, and as `fetch`, `extract` and the
     set's own `prepare` do."""
+    if name == 'EventFolder':
+        own = edits(EventFolder(), changes)
+        return [f'frames for {T} steps: {own.prepare(Path(root), T)}']
     place = find_set(name)
     check(T is None or T >= 1, f'{T} frames', name, 'choose 1 or more')
     data, lines = edits(place.kind(), changes), []

@@ -22,8 +22,8 @@ from ..core.rng import named_generator
 from ..core.spec import check, diff
 from ..core.text import no_bars
 from .download import About
-from .event_files import (Found, check_events, found_in, frames, list_recordings,
-                                        read_aedat, read_bin, resized)
+from .event_files import (AGAIN, READERS, Found, check_events, found_in, frames,
+                                        list_recordings, resized)
 from .source import Data, Source, Split
 
 # %% ../../nbs/4_data/13_recordings.ipynb #918efecf
@@ -66,12 +66,14 @@ class Recordings(Data):
     to the classes; `valid` is taken from the training part; None: all. `reorder`: sort events whose
     time runs backwards. A class knows its `sensor` (height, width), the `count` of its classes, the
     `numbers` of recordings published in each of its `groups`, and `per_class` (None: not equal);
-    its files end in `suffix`, in the first of `folders` that has a folder `sign`.
+    its files end in `suffix`, in the first of `folders` that has a folder `sign`. Without a `count`
+    any number of classes and recordings will do.
     """
     still, groups, per_class = False, ('.',), None
     sensor: ClassVar[tuple[int, int]]
-    count: ClassVar[int]
+    count: ClassVar[int | None]
     numbers: ClassVar[tuple[int, ...]]
+    again: ClassVar[str] = AGAIN   # the remedy for a recording that is damaged
     folders: ClassVar[tuple[str, ...]]
     about: ClassVar[About]
     size: int = 48
@@ -98,8 +100,18 @@ class Recordings(Data):
 
     def events(self, path) -> tuple[dict, tuple[int, int]]:
         "The checked events of a file, and the (height, width) of their sensor."
-        read = read_aedat if self.suffix == '.aedat' else read_bin
-        return check_events(read(path), self.sensor, str(path), self.reorder), self.sensor
+        e = READERS[Path(path).suffix](path)
+        return check_events(e, self.sensor, str(path), self.reorder, self.again), self.sensor
+
+    @property
+    def made(self) -> str:
+        "What tells the frames of this setting from those of others, in the name of their folder."
+        return f'{self.size}-{self.split_by}{"-reorder" * self.reorder}'
+
+    def place(self, root) -> str:
+        "The remedy where it is not below `root`."
+        about = self.about
+        return f'put there {about.place} ({about.origin}), or: {prepare_command(self, root)}'
 
     def clip(self, path, T: int) -> torch.Tensor:
         "A file as frames [T,2,size,size]."
@@ -121,8 +133,7 @@ _CHUNK, _SCHEMA = 64, 1
 def frames_folder(data: Recordings, root, T: int) -> Path:
     "Where `prepare` puts the frames. Raises `UserError` for T < 1."
     check(T >= 1, f'{T} frames', type(data).__name__, 'choose 1 or more')
-    return Path(root)/'prepared'/(f'{type(data).__name__}-T{T}-{data.size}-{data.split_by}'
-                                  f'{"-reorder" * data.reorder}')
+    return Path(root)/'prepared'/f'{type(data).__name__}-T{T}-{data.made}'
 
 
 def prepare_command(data: Recordings, root, T: int | None = None) -> str:
@@ -137,6 +148,7 @@ def prepare_command(data: Recordings, root, T: int | None = None) -> str:
 # %% ../../nbs/4_data/13_recordings.ipynb #36aca9bc
 def counted(data: Recordings, found: Found) -> str:
     "How many of the published recordings there are, and the class whose number is most wrong."
+    if not data.numbers: return f'{len(found.names):,} recordings; {found.fewest(3)}'
     line, sizes = (f'{len(found.names):,} of {sum(data.numbers):,} recordings',
                    np.bincount(found.labels))
     wrong = np.abs(sizes - (data.per_class or sizes))
@@ -147,8 +159,9 @@ def counted(data: Recordings, found: Found) -> str:
 def check_numbers(data: Recordings, found: Found, where: Path, remedy: str):
     """Raise `UserError` unless these are all recordings of the set, or its official folders divide
     a part, or `data` asks for a part."""
-    whole = (len(found.names) == sum(data.numbers)
-             and (not data.per_class or set(np.bincount(found.labels)) == {data.per_class}))
+    sizes = set(np.bincount(found.labels))
+    whole = not data.numbers or (len(found.names) == sum(data.numbers)
+                                 and (not data.per_class or sizes == {data.per_class}))
     check(whole or len(data.groups) > 1 or data.train or data.test, counted(data, found),
           str(where), remedy)
 
@@ -157,10 +170,10 @@ def whole_set(data: Recordings, root) -> tuple[Path, Found]:
     """The set's folder and its recordings. Raises `UserError` if it is not below `root`, or a class
     or recordings are missing."""
     home, again = data.home(root), prepare_command(data, root)
-    check(home, f'no {data.about.title} here', str(root),
-          f'put there {data.about.place} ({data.about.origin}), or: {again}')
+    check(home, f'no {data.about.title} here', str(root), data.place(root))
     found = list_recordings(home, data.groups, data.suffix)
-    check(len(found.classes) == data.count,
+    check(found.names or data.count, 'there are no recordings', str(home), data.place(root))
+    check(data.count in (None, len(found.classes)),
           f'{len(found.classes)} classes with {data.suffix} files instead of {data.count} · '
           f'{found.fewest(12)}', str(home), again)
     check_numbers(data, found, home,
