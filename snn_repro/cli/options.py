@@ -111,7 +111,7 @@ OPTIONS = {
                       default=Path('results')),),
     'predict': (folder('run', 'folder of a finished run'),
                 option('images', nargs='+', type=Path, metavar='IMAGE',
-                       help='image files; or recordings, or .npy files of samples, where it saw such'),
+                       help='image files; or recordings, or .npy files of samples, as it saw'),
                 number('--stop', 'end at the first step that is as sure (0 to 1)', float, 'P'),
                 option('--csv', type=Path, metavar='FILE', help='also write the answers there'),
                 DEVICE, IMPORT),
