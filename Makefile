@@ -27,10 +27,11 @@ test-portable: $(READY)
 release-test: $(READY)
 	OMP_NUM_THREADS=1 SNN_REPRO_RELEASE=1 $(BIN)/pytest -q -m 'release or slurm' tests
 
-# After a cell was edited: library from notebooks, notebooks cleaned, README from nbs/index.ipynb, tests.
+# After a cell was edited: library from notebooks, notebooks cleaned, previous and next at their ends, README from nbs/index.ipynb, tests.
 prepare: $(READY)
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
+	$(BIN)/python tests/neighbours.py
 	$(MAKE) exhibits
 	$(BIN)/python tests/readme.py
 	$(MAKE) test

@@ -1,6 +1,5 @@
 "The README says what the index says, its snippets run, and its picture is there."
-import json, re, subprocess, sys
-from pathlib import Path
+import re, subprocess, sys
 
 import pytest
 
@@ -31,53 +30,3 @@ def test_its_pictures_say_what_they_show():
 
 
 def test_the_two_commands_are_named(): assert 'make reproduce' in text and 'make test' in text
-
-
-def test_every_linked_file_exists():
-    for target in re.findall(r'\]\((?!http)([^)#]+)', text): assert (root/target).exists(), target
-
-
-# Links between chapters
-
-books = sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
-LINK = re.compile(r'\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)')
-
-
-def shown(path: Path) -> list[str]:
-    "The Markdown of a notebook: its cells and what its code shows."
-    cells = json.loads(path.read_text())['cells']
-    outputs = [o['data']['text/markdown'] for c in cells for o in c.get('outputs', [])
-               if 'text/markdown' in o.get('data', {})]
-    prose = [c['source'] for c in cells if c['cell_type'] == 'markdown']
-    return [''.join(text) for text in prose + outputs]
-
-
-@pytest.mark.parametrize('path', books, ids=lambda p: p.stem)
-def test_every_link_leads_to_the_chapter_that_it_names(path):
-    for text in shown(path):
-        for label, target in LINK.findall(text):
-            there = (path.parent/target).resolve()
-            assert there.exists(), target
-            if re.fullmatch(r'\d\.\d+', label):
-                assert label == f'{there.parent.name[0]}.{int(there.stem[:2])}', target
-
-
-@pytest.mark.parametrize('path', books, ids=lambda p: p.stem)
-def test_a_chapter_that_is_mentioned_is_linked(path):
-    for text in shown(path):
-        assert not re.findall(r'[Cc]hapters? \d[\d.a-g]*', text)
-        assert not re.findall(r'\(\d\d[a-g]?\)|ipynb\)[a-g]\b|notebooks? \d\d', text)
-
-
-def test_a_chapter_that_code_names_is_there():
-    there = {f'{p.parent.name[0]}.{int(p.stem[:2])}' for p in books if p.stem != 'index'}
-    files = [*(root/'snn_repro').rglob('*.py'), *(root/'snn_repro/assets').glob('*.[ct]*')]
-    named = {n for p in files
-             for group in re.findall(r'[Cc]hapters? ((?:[\d.a-g]+(?:, and |, | and | to )?)+)',
-                                     p.read_text(encoding='utf-8'))
-             for n in re.findall(r'[\d.a-g]*\d[\d.a-g]*', group)}
-    assert len(named) > 10 and {n.rstrip('.') for n in named} <= there
-
-
-def test_the_links_are_many():
-    assert sum(len(LINK.findall(t)) for p in books for t in shown(p)) > 150
