@@ -56,11 +56,6 @@ def check_choices(setting: Spec):
 class Objective(Spec):
     """A term of the loss. Subclasses name their `parts` and define `__call__`.
 
-    `__call__(out, target [B], progress=None, teacher=None)` returns
-    `{part: weighted scalar}`; the sum is minimised. `out` is an `Output`; the library's
-    terms take its logits `[T,B,K]` alone as well. `progress` is (epoch, epochs), the
-    epoch counted from 0. A term raises `UserError` for what it reads and cannot use.
-
     >>> TET()(torch.zeros(4, 2, 10), torch.tensor([3, 7]))
     {'tet': tensor(2.3026)}
     """
@@ -70,6 +65,10 @@ class Objective(Spec):
     def __call__(self, out: Output, target: Tensor,
                  progress: tuple[int, int] | None = None,
                  teacher: Teacher | None = None) -> dict[str, Tensor]:
+        """`{part: weighted scalar}`; the sum is minimised. `out` is an `Output`; the
+        library's terms take its logits `[T,B,K]` alone as well. `target` is `[B]`,
+        `progress` is (epoch, epochs), the epoch counted from 0. Raises `UserError` for
+        what a term reads and cannot use."""
         raise NotImplementedError(f'{type(self).__name__} says nothing about its loss')
 
     def need(self, teacher: Teacher | None) -> Teacher:

@@ -87,7 +87,7 @@ def ramped(peak: float, ramp: str, epoch: int, epochs: int) -> float:
 @dataclass(frozen=True, kw_only=True)
 class TKS(Objective):
     """Temporal knowledge sharing (TKS, equations 3 to 8): `(1 - w) CE(mean logits) + w
-    temperature**2 mean_t CE(q, softmax(o_t))`.
+    temperature**2 mean_t CE(q, softmax(o_t))`, of logits `[T,B,K]` and labels `[B]`.
 
     `q` is `teacher_of` the steps that `pick_steps` gives. In epoch e of E (from 0) `w`
     is `peak` e/E (`ramp='epoch'`), `peak` e/(E-1) ('end'), or `peak` ('constant').

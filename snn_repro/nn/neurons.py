@@ -263,6 +263,7 @@ class LIFNode(neuron.LIFNode):
         def __call__(self, x_seq: Tensor) -> Tensor: ...
 
     def __init__(self, p: LIF | None = None, **values: Unpack[LIFValues]):
+        "`p`, or the values of one: those of `LIF` that are left out have its defaults."
         if values:
             check(p is None, 'give a LIF or its values, not both', 'LIFNode')
             p = LIF.from_dict(dict(values), 'LIFNode')
@@ -288,6 +289,7 @@ class LIFNode(neuron.LIFNode):
     kernel = staticmethod(fused_lif)
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        "What a call gives: the spikes of the current `x_seq`, both `[T, B, ...]`."
         p, elsewhere = self.p, 'as_spikingjelly(net) has nodes with a state'
         check(at_rest(self.v), 'the membrane v was set, but every call starts at 0',
               'LIFNode', elsewhere)
