@@ -21,7 +21,7 @@ MARKERS = {'up': dict(marker='^', color=BLUE), 'down': dict(marker='v', color=OR
            'level': dict(marker='o', color=GREY),
            'open': dict(marker='s', color=GREY, markerfacecolor='white')}
 LINE, TEXT, SPACE = .078, .165, .1   # inches: a comparison, a line of text, between groups
-SIDES = {False: (46, 22), True: (64, 64)}   # narrow -> letters of a label, and of a word
+SIDES = {False: (42, 22), True: (64, 64)}   # narrow -> letters of a label, and of a word
 
 
 class Group(NamedTuple):
@@ -44,14 +44,14 @@ def forest(groups: list[Group], words: dict, title: str, caption: str, x: str, r
     def tall(g):
         beside = 0 if narrow else TEXT*max(len(text(g)), len(wrap(g.word, room)))
         return head(g) + max(LINE*max(1, len(g.judged)), beside) + SPACE
-    height, width = sum(map(tall, groups)), 4.3 if narrow else 9.
+    height, width = sum(map(tall, groups)), 4.3 if narrow else 8.
     with matplotlib.rc_context(STYLE | {'font.size': 9, 'axes.grid': False}):
         fig = Drawing(figsize=(width, height + (2.1 if narrow else 1.5)), layout='constrained')
         ax, top = fig.subplots(), 0.
         beside, gaps = ax.get_yaxis_transform(), (1,) if scale == 'symlog' else (-1, 1)
         for g in groups:
             label, ends = '\n'.join(text(g)), [top + head(g), top + tall(g)]
-            ax.plot([0, 0], ends, color='black', lw=.8)
+            ax.plot([0, 0], ends, ls='-', color='black', lw=.8)
             for gap in gaps: ax.plot([gap, gap], ends, color=GREY, ls='--', lw=.8)
             where = dict(x=0, ha='left') if narrow else dict(x=-.02, ha='right')
             ax.text(y=top + SPACE/2, s=label, va='top', transform=beside, **where)
@@ -79,7 +79,7 @@ def forest(groups: list[Group], words: dict, title: str, caption: str, x: str, r
 def draw_effect(ax, j: Judged, gap: float, y: float):
     "A mean with its interval, if it has one, in units of `gap`."
     look = MARKERS[look_of(j.verdict)]
-    if isfinite(j.low): ax.plot([j.low/gap, j.high/gap], [y, y], color=look['color'], lw=1.1)
+    if isfinite(j.low): ax.plot([j.low/gap, j.high/gap], [y, y], ls='-', color=look['color'], lw=1.1)
     ax.plot(j.mean/gap, y, ls='', markersize=4.5, **look)
 
 

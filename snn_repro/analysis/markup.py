@@ -128,11 +128,14 @@ def notebook_cell(c: Cell) -> tuple[str, str]:
             f'{sign} {escape(c.text)}'.strip())
 
 
+NOTEBOOK = '<table class="dataframe" style="max-width:900px">'
+
+
 def notebook_html(df: pd.DataFrame) -> str:
     "The table for a notebook's output, at most 900 pixels wide."
     first = [c for c in df.attrs.get('first', ()) if c in df] or list(df)
     rest = [c for c in df if c not in first]
-    def html(part): return table_html(part, notebook_cell, '<table style="max-width:900px">')
+    def html(part): return table_html(part, notebook_cell, NOTEBOOK)
     note = f'<p>{escape(name)}</p>' if (name := df.columns.names[-1]) else ''
     folded = f'<details><summary>{", ".join(rest)}</summary>{html(df[rest])}</details>'
     return html(df[first]) + note + folded*bool(rest)

@@ -132,8 +132,10 @@ def is_table(drawn: dict) -> bool: return all(isinstance(d, pd.DataFrame) for d 
 
 # Pictures
 
-INKS = {'#000000': 'currentColor', '#ffffff': 'var(--ground)', '#777777': 'var(--soft)',
-        '#666666': 'var(--soft)', '#0072b2': 'var(--up)', '#d55e00': 'var(--down)'}
+INKS = (dict.fromkeys(('#000000', '#1a1a1a', '#333333'), 'currentColor')
+        | dict.fromkeys(('#555555', '#666666', '#777777'), 'var(--soft)')
+        | dict.fromkeys(('#ffffff', '#efeee9'), 'var(--ground)')
+        | {'#0072b2': 'var(--up)', '#d55e00': 'var(--down)'})
 
 
 def picture(figure, id: str, alt: str, kind: str = '') -> str:
