@@ -148,6 +148,7 @@ def test_no_picture_has_a_ground_of_its_own(page):
     themes = colours(asset('report.css'))
     for svg in re.findall('<svg .*?</svg>', page, re.S):
         assert 'role="img" aria-label="' in svg and 'currentColor' in svg
+        assert set(re.findall('font-family: ([^;"]+)', svg)) <= {'system-ui, sans-serif'}
         for colour in set(re.findall('#[0-9a-f]{6}', svg)):
             for theme in themes: assert contrast(colour, theme['ground']) > 2, colour
     assert page.count('<svg ') >= 11

@@ -95,6 +95,7 @@ def html_table(df: pd.DataFrame, show: dict[str, Callable] | None = None,
         leads = name in shown and c.scope in ('', 'row')
         content = shown[name](c.text) if leads else escape(c.text)
         if not c.scope: attributes += f' data-label="{escape(c.column)}"'
+        if c.scope.endswith('group'): content = f'<span class="stay">{content}</span>'
         if look: content = f'<span aria-hidden="true">{SIGNS[look]}</span> {content}'
         if c.text.endswith((MARK, DIFFERS_MARK)): content = f'<b>{content}</b>'
         if pins and c.scope == 'row' and name == pins[0]:
@@ -150,7 +151,9 @@ def picture(figure, id: str, alt: str, kind: str = '') -> str:
     svg = re.sub(r'<metadata>.*?</metadata>|<!--.*?-->', '', svg[svg.index('<svg'):], flags=re.S)
     svg = re.sub(r'<svg.*?viewBox="(.*?)".*?>', r'<svg viewBox="\1">', svg, count=1, flags=re.S)
     svg = re.sub(r"(font: [^;']*?[\d.]+px) [^;\"]+", r'\1 system-ui, sans-serif', svg)
-    svg = re.sub(r'(\d+\.\d\d)\d+', r'\1', svg).replace('xlink:href', 'href')
+    svg = re.sub('font-family: [^;"]+', 'font-family: system-ui, sans-serif', svg)
+    svg = re.sub(r'>\s+<', '><', re.sub(r'(\d+\.\d\d)\d+', r'\1', svg))
+    svg = svg.replace('xlink:href', 'href')
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{id}-{m[1]}"'*(m[1] in used), svg)
     svg = re.sub(r'(url\(|href=")#', rf'\1#{id}-', svg)
