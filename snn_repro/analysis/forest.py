@@ -79,7 +79,8 @@ def forest(groups: list[Group], words: dict, title: str, caption: str, x: str, r
 def draw_effect(ax, j: Judged, gap: float, y: float):
     "A mean with its interval, if it has one, in units of `gap`."
     look = MARKERS[look_of(j.verdict)]
-    if isfinite(j.low): ax.plot([j.low/gap, j.high/gap], [y, y], ls='-', color=look['color'], lw=1.1)
+    if isfinite(j.low):
+        ax.plot([j.low/gap, j.high/gap], [y, y], ls='-', color=look['color'], lw=1.1)
     ax.plot(j.mean/gap, y, ls='', markersize=4.5, **look)
 
 
