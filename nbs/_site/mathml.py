@@ -1,5 +1,6 @@
 "Formulas as MathML, made when the site is built: browsers draw it without a script."
 import re
+from string import ascii_uppercase
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -8,11 +9,16 @@ from latex2mathml.converter import convert
 LARGE = re.compile(r'(\\[bB]igg?[lrm]?)\s*(\\\||\\[lr](?:floor|ceil))')
 SIGNS = {r'\|': '‖', r'\lfloor': '⌊', r'\rfloor': '⌋', r'\lceil': '⌈', r'\rceil': '⌉'}
 
+# Browsers draw a script letter that is one, not a plain one with an attribute.
+SCRIPT = ({c: chr(0x1D49C + i) for i, c in enumerate(ascii_uppercase)}
+          | dict(zip('BEFHILMR', 'ℬℰℱℋℐℒℳℛ')))
+
 
 def mathml(formula: str, display: str) -> str:
     "A formula in TeX as a `<math>` element, `display` 'inline' or 'block'."
     known = LARGE.sub(lambda m: m[1] + SIGNS[m[2]], formula)
-    return convert(known.replace(r'\arg', r'\operatorname{arg}'), display=display)
+    made = convert(known.replace(r'\arg', r'\operatorname{arg}'), display=display)
+    return re.sub('<mi mathvariant="script">([A-Z])', lambda m: f'<mi>{SCRIPT[m[1]]}', made)
 
 
 def inline(self, node):
