@@ -7,7 +7,7 @@ __all__ = ['FIRES', 'TEXT', 'DT', 'ELSE', 'WRITERS', 'about', 'AsStored', 'sampl
            'neuron_text', 'layer_text', 'layer_state', 'to_spikingjelly', 'nir_neuron', 'scale_shift', 'nir_conv',
            'nir_node', 'to_nir', 'to_onnx', 'export_run']
 
-# %% ../../nbs/6_training/11_export.ipynb #2c7a6249
+# %% ../../nbs/6_training/11_export.ipynb #6bc95d2f
 import json, warnings
 from collections import Counter
 from importlib.metadata import version
@@ -28,7 +28,7 @@ from ..nn.layers import TEBN
 from ..nn.neurons import ATan, LIF, LIFNode, Rectangle, Sigmoid, Triangle
 from .trained import Trained, load_run
 
-# %% ../../nbs/6_training/11_export.ipynb #e4f03d0d
+# %% ../../nbs/6_training/11_export.ipynb #f3f2f78c
 def about(trained: Trained, to: str) -> dict:
     "What an exported file says of itself: what it takes and gives, and the names of the classes."
     N = 'N' if trained.still else f'{trained.net.T},N'
@@ -40,7 +40,7 @@ def about(trained: Trained, to: str) -> dict:
             'dtype': trained.dtype, 'still': trained.still, 'mean': trained.mean,
             'std': trained.std}
 
-# %% ../../nbs/6_training/11_export.ipynb #b09c6840
+# %% ../../nbs/6_training/11_export.ipynb #9f8642ff
 class AsStored(nn.Module):
     "The net of `trained` on samples as they are stored: logits [T,N,K]."
     def __init__(self, trained: Trained):
@@ -59,7 +59,7 @@ def sample(trained: Trained, n: int = 2) -> tuple[torch.Tensor, int]:
     shape = (n, *trained.shape) if trained.still else (trained.net.T, n, *trained.shape)
     return torch.zeros(shape, dtype=getattr(torch, trained.dtype)), 0 if trained.still else 1
 
-# %% ../../nbs/6_training/11_export.ipynb #fa18eb09
+# %% ../../nbs/6_training/11_export.ipynb #c6a6df22
 def program(trained: Trained) -> torch.export.ExportedProgram:
     "`AsStored` as a `torch.export` program for any number of samples. Raises `UserError`."
     x, axis = sample(trained)
@@ -82,7 +82,7 @@ def to_torch(trained: Trained, about: dict) -> dict[str, bytes]:
     torch.export.save(program(trained), f, extra_files={'about.json': json.dumps(about)})
     return {'.pt2': f.getvalue()}
 
-# %% ../../nbs/6_training/11_export.ipynb #36eb03c0
+# %% ../../nbs/6_training/11_export.ipynb #9fb141bc
 FIRES = {Triangle: 'PiecewiseQuadratic', Rectangle: 'Rect', ATan: 'ATan', Sigmoid: 'Sigmoid'}
 
 def neuron_values(p: LIF) -> dict:
@@ -100,7 +100,7 @@ def neuron_text(p: LIF) -> str:
     if fire: said += [f'surrogate_function=surrogate.{fire}(alpha={p.surrogate.alpha*p.gain!r})']
     return f'neuron.LIFNode({", ".join(said)})'
 
-# %% ../../nbs/6_training/11_export.ipynb #6474b0d3
+# %% ../../nbs/6_training/11_export.ipynb #819c11ac
 def layer_text(m: nn.Module, where: str) -> str:
     "The Python that makes SpikingJelly's layer like `m`. Raises `UserError` where it has none."
     if isinstance(m, LIFNode): return neuron_text(m.p)
@@ -120,7 +120,7 @@ def layer_state(s: Step) -> dict[str, torch.Tensor]:
     if isinstance(s.module, TEBN): state['scale'] = state.pop('p')
     return {f'{s.name}.{k.removeprefix("norm.0.")}': v for k, v in state.items()}
 
-# %% ../../nbs/6_training/11_export.ipynb #99e6b8d6
+# %% ../../nbs/6_training/11_export.ipynb #4f3b683e
 TEXT = """\
 '''{run}: {takes} -> {gives}.
 
@@ -173,8 +173,8 @@ def to_spikingjelly(trained: Trained, about: dict) -> dict[str, bytes]:
     torch.save({k: v for s in stem + rest for k, v in layer_state(s).items()}, f)
     return {'.py': text.encode(), '.pt': f.getvalue()}
 
-# %% ../../nbs/6_training/11_export.ipynb #b8575243
-DT = 1e-4   # seconds that a step of ours means in NIR: what most of its readers assume
+# %% ../../nbs/6_training/11_export.ipynb #47e33637
+DT = 1e-4   # seconds that a step of ours means in NIR, as SpikingJelly's reader has it
 
 def nir_neuron(nir, p: LIF, shape: tuple[int, ...]):
     "The LIF `p` as NIR's, for neurons of `shape`, if it is integrated by Euler steps of `DT`."
@@ -182,7 +182,7 @@ def nir_neuron(nir, p: LIF, shape: tuple[int, ...]):
     return nir.LIF(tau=all_(p.tau*DT), r=all_(1. if p.decay_input else p.tau), v_leak=all_(0.),
                    v_threshold=all_(p.v_threshold), v_reset=all_(0.))
 
-# %% ../../nbs/6_training/11_export.ipynb #b6cb4c12
+# %% ../../nbs/6_training/11_export.ipynb #c5f1f944
 ELSE = 'write it with --to onnx, torch or spikingjelly'
 
 def scale_shift(m: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
@@ -225,7 +225,7 @@ def nir_node(nir, s: Step):
         case nn.Flatten(): return nir.Flatten({'input': np.array(shape)}, 0, -1)
     raise UserError(f'NIR has no node for {type(m).__name__}({m.extra_repr()})', s.name, ELSE)
 
-# %% ../../nbs/6_training/11_export.ipynb #e435aa87
+# %% ../../nbs/6_training/11_export.ipynb #8f8ac7fb
 def to_nir(trained: Trained, about: dict) -> dict[str, bytes]:
     """A NIR graph of one step: samples as they are stored, to logits [K]; run it T times, neurons
     keep their membranes. Raises `UserError` for a layer that has no node."""
@@ -258,7 +258,7 @@ def to_nir(trained: Trained, about: dict) -> dict[str, bytes]:
     nir.write(f, nir.NIRGraph(nodes, edges, {'about': json.dumps(said)}))
     return {'.nir': f.getvalue()}
 
-# %% ../../nbs/6_training/11_export.ipynb #1a8c1645
+# %% ../../nbs/6_training/11_export.ipynb #8ce1b9b4
 def to_onnx(trained: Trained, about: dict) -> dict[str, bytes]:
     "An ONNX model of all steps, for any number of samples; `about` is in its metadata."
     _, axis = sample(trained)
@@ -271,7 +271,7 @@ def to_onnx(trained: Trained, about: dict) -> dict[str, bytes]:
     model.metadata_props.add(key='about', value=json.dumps(about))
     return {'.onnx': model.SerializeToString()}
 
-# %% ../../nbs/6_training/11_export.ipynb #7085e565
+# %% ../../nbs/6_training/11_export.ipynb #4d701762
 # how it is written, into what file, and the package that it takes
 WRITERS = {'spikingjelly': (to_spikingjelly, '.py', 'spikingjelly'), 'nir': (to_nir, '.nir', 'nir'),
            'onnx': (to_onnx, '.onnx', 'onnxscript'), 'torch': (to_torch, '.pt2', 'torch')}
