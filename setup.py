@@ -24,7 +24,7 @@ setuptools.setup(
     license=licenses[cfg['license']],
     classifiers=['Development Status :: ' + statuses[int(cfg['status']) - 1],
                  'Intended Audience :: ' + cfg['audience'],
-                 'Programming Language :: Python :: 3'],
+                 *('Programming Language :: Python :: ' + v for v in cfg['pythons'].split())],
     packages=setuptools.find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']),
     package_data={cfg['lib_path']: shlex.split(cfg['package_data'])},
     include_package_data=True,

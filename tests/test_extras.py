@@ -11,6 +11,9 @@ from snn_repro.core.spec import UserError
 from snn_repro.core.distributed import team
 
 root = Path(__file__).parents[1]
+config = ConfigParser(delimiters=['='])
+config.read(root/'settings.ini', encoding='utf-8')
+config = config['DEFAULT']
 WITHOUT = '''
 import sys
 for name in sys.argv.pop(1).split(): sys.modules[name] = None
@@ -21,11 +24,9 @@ sys.exit(main(sys.argv[1:]))
 
 def declared() -> dict[str, set[str]]:
     "What `settings.ini` asks for: extra -> packages; the core under ''."
-    config = ConfigParser(delimiters=['='])
-    config.read(root/'settings.ini', encoding='utf-8')
     return {k.removesuffix('requirements').rstrip('_'):
             {re.match(r'[\w-]+', r)[0] for r in v.split()}
-            for k, v in config['DEFAULT'].items() if k.endswith('requirements')}
+            for k, v in config.items() if k.endswith('requirements')}
 
 
 EXTRAS = {e: names for e, names in declared().items() if e not in ('', 'dev')}
@@ -102,3 +103,9 @@ def test_nothing_stands_on_torchaudio():
     imports = imported_and_needed()[0]
     assert 'spikingjelly.activation_based.neuron' in imports
     assert not [n for n in imports if n.startswith(('torchaudio', 'spikingjelly.datasets'))]
+
+
+def test_the_readme_names_the_pythons_that_are_tried():
+    *most, last = config['pythons'].split()
+    assert f'on Python {", ".join(most)} or {last}.' in (root/'README.md').read_text()
+    assert config['min_python'] in (most or [last])

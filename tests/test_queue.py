@@ -218,6 +218,7 @@ def test_two_workers_share_a_plan(tmp_path):
 
 
 def test_a_team_works_at_a_plan_together(tmp_path):
+    pytest.importorskip('accelerate')
     good, wrong, other = tiny(0), tiny(0, epochs=6, optimizer='sgd', lr=1e30), tiny(1)
     write_plan([good, wrong, other], tmp_path/PLAN)
     spawn(2, work, tmp_path, Runtime())
