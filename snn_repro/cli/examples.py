@@ -14,7 +14,9 @@ EXAMPLES = {
     'status': (
         ('status runs/mini', 'what is done, running and left'),),
     'compare': (
-        ('compare runs/mini/RUN runs/other/RUN', 'two runs, such as the same of two machines'),),
+        ("compare 'runs/mini/*-tks-s*' 'runs/mini/*-ce-s*'",
+         'two settings, their runs paired by seed'),
+        ('compare runs/mini/RUN runs/other/RUN', 'two runs, such as the same of two machines')),
     'plan': (
         ('plan tks-table3 --tier paper', 'hours of one table at full size, data not needed'),
         ('plan tks-table3-cifar10 --tier small --devices 2', 'a part of it, two runs at a time')),

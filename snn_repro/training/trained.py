@@ -171,7 +171,7 @@ def read_samples(path: Path | str, trained: Trained) -> tuple[list[str], torch.T
 def check_scale(trained: Trained, where: Path):
     """Raise `UserError` for a net trained on floats whose mean and standard deviation are not those
     of numbers from 0 to 1, which is how the pixels of a file would be read."""
-    if trained.dtype == 'uint8' or trained.mean is None: return
+    if trained.dtype == 'uint8' or trained.mean is None or trained.std is None: return
     fit = all(0 <= m <= 1 and (s <= .5 or s == 1) for m, s in zip(trained.mean, trained.std))
     check(fit, 'its images are not on a scale from 0 to 1', str(where),
           'give a .npy file of samples as in training')
