@@ -25,7 +25,8 @@ def readme() -> dict:
     exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={'hide-input'}),
                                    enabled=True)
     text, resources = exporter.from_notebook_node(nb, {'output_files_dir': PICTURES})
-    text = re.sub(r'\]\((\d_\w+/)', r'](nbs/\1', text)   # links to chapters, from where README is
+    text = re.sub(r'\]\((\d_\w+/)', r'](nbs/\1', text)   # links, from where README is
+    text = text.replace('](../', '](')
     for path, picture in resources['outputs'].items():
         text = text.replace(f'![png]({path})', f'![{caption(picture)}]({path})')
     lines = '\n'.join(l.rstrip() for l in text.splitlines())
@@ -34,6 +35,9 @@ def readme() -> dict:
 
 
 if __name__ == '__main__':
-    for path, content in readme().items():
+    files = readme()
+    for old in (root/PICTURES).glob('*'):
+        if f'{PICTURES}/{old.name}' not in files: old.unlink()
+    for path, content in files.items():
         (root/path).parent.mkdir(exist_ok=True)
         (root/path).write_bytes(content)

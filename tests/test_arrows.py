@@ -78,7 +78,7 @@ def test_an_editor_sees_the_names_that_load_late(part):
 
 def test_a_chapter_and_its_module_bear_one_name():
     chapters = sorted((root/'nbs').glob('[0-9]_*/[0-9][0-9]_*.ipynb'))
-    assert len(chapters) == 100
+    assert len(chapters) == 103
     for path in chapters:
         cells = json.loads(path.read_text())['cells']
         code = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'code')
