@@ -1,5 +1,5 @@
 "What only a release needs to know: `make release-test`."
-import os, shutil, subprocess, sys
+import os, re, shutil, subprocess, sys
 from configparser import ConfigParser
 from pathlib import Path
 from zipfile import ZipFile
@@ -72,9 +72,14 @@ def with_the_newest(python: Path, wheel: Path, home: Path):
     asked = subprocess.run([pip, 'download', '-q', '--no-deps', 'iniconfig'], cwd=home,
                            capture_output=True, text=True)
     if asked.returncode: pytest.skip(f'packages cannot be had: {asked.stderr.strip()[-200:]}')
-    try: run(pip, 'install', '-q', wheel, 'pytest', 'hypothesis', cwd=home, timeout=PATIENCE)
+    try: got = subprocess.run([pip, 'install', '-q', wheel, 'pytest', 'hypothesis'], cwd=home,
+                              capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         pytest.skip(f'the newest torch was not here after {PATIENCE} seconds')
+    lost = re.search('(connection|timed out|No space left|distribution found for torch).*',
+                     got.stderr, re.I)
+    if got.returncode and lost: pytest.skip(f'packages cannot be had: {lost[0][:200]}')
+    assert got.returncode == 0, got.stderr[-2000:]
     for name in ('tests', 'results'): shutil.copytree(root/name, home/name)
     env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'SNN_REPRO_RELEASE')}
     said = run('new/bin/python', '-m', 'pytest', '-q', '-p', 'no:cacheprovider',
