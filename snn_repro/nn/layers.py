@@ -190,8 +190,9 @@ class SpikingNet(nn.Module):
         current = (self.stem(x) if x.dim() == 5
                    else self.stem(x[None]).expand(self.T, -1, -1, -1, -1))
         features = self.body(current)
-        check(features.dim() == 3 and features.shape[:2] == current.shape[:2],
-              f'the body turns {list(current.shape)} into {list(features.shape)}',
+        lead = (self.T if x.dim() == 4 else x.shape[0]), x.shape[-4]   # T, B
+        check(features.dim() == 3 and features.shape[:2] == lead,
+              f'the body turns [{lead[0]},{lead[1]},...] into {list(features.shape)}',
               'body', 'let it end in features [T,B,D], as Folded(nn.Flatten()) does')
         found, known = features.shape[-1], self.classifier.in_features
         check(found == known,
