@@ -225,7 +225,7 @@ def test_numbers_stand_right_and_texts_left():
     df = markup.Table({'n': ['8', '12'], 'effect': ['+1.20 [-0.10, +2.50]', '–'],
                        'time': ['×1.02', '×9'], 'says': ['2? is printed', 'more'],
                        'day': ['2026-11-26', '2026-11-27']})
-    aligned = re.findall('<td style="text-align:(.*?);.*?>(.*?)</td>', df._repr_html_())
+    aligned = re.findall('<td style="text-align:(\\w+)[^>]*>(.*?)</td>', df._repr_html_())
     assert [side for side, _ in aligned[:5]] == ['right', 'right', 'right', 'left', 'left']
     assert len(aligned) == 10 and aligned[6] == ('right', '–')
 

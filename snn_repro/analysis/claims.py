@@ -36,6 +36,7 @@ def worst_drop(o) -> float:
     "The largest fall of a category's accuracy from all steps to the first step alone."
     return float(np.nanmax(class_accuracy(o) - class_accuracy(o, 0)))
 
+# %% ../../nbs/7_analysis/10_claims.ipynb #ded9773e
 def disagreement(o) -> float:
     """How often two different moments give different answers, averaged over images and pairs of
     moments; NaN for one moment."""
@@ -116,6 +117,7 @@ class Comparison(NamedTuple):
     records: tuple
     seeds: tuple
 
+# %% ../../nbs/7_analysis/10_claims.ipynb #cf2cdb9b
 def measure_of(claim: Claim) -> Measure: return (MEASURES | OWN_MEASURES)[claim.measure]
 
 def comparisons(claim: Claim, filled) -> list[Comparison]:
@@ -244,6 +246,7 @@ def judge_claims(tier: Tier, runs, claims=CLAIMS) -> list[JudgedClaim]:
 
 FIRST = 'verdict', 'measure', 'n', 'effect', 'interval', "paper's gap"   # the rest folds away
 
+# %% ../../nbs/7_analysis/10_claims.ipynb #57319e5f
 def claim_lines(said: list[JudgedClaim], tier: Tier) -> Table:
     "One line a comparison of the claims as `judge_claims` has them; all cells are text."
     lines = []
@@ -280,4 +283,3 @@ def verdict_lines(said: list[JudgedClaim], tier: Tier) -> Table:
 def verdicts(tier: Tier, runs, claims=CLAIMS) -> Table:
     "`verdict_lines` of the `claims`, judged from the finished `runs` of `tier`."
     return verdict_lines(judge_claims(tier, runs, claims), tier)
-

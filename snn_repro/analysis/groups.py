@@ -61,7 +61,7 @@ def compare_runs(a: Given, b: Given) -> Groups:
 def paired_groups(a: list[Record], b: list[Record]) -> Groups:
     "The same for records."
     for side in (a, b): check_setting(side)
-    x, y = ({r.config['seed']: r for r in side} for side in (a, b))
+    x, y = ({r.seed: r for r in side} for side in (a, b))
     seeds = sorted(x.keys() & y.keys())
     check(seeds, f'no seed is on both sides: {sorted(x)} and {sorted(y)}', 'compare',
           'train both with the same seeds')
@@ -96,15 +96,9 @@ def records_of(given: Given) -> list[Record]:
 def is_run(path) -> bool: return (Path(path)/'config.json').exists()
 
 
-def setting_of(r: Record) -> str:
-    "What the ids of runs that differ by seed only have in common."
-    slug, _, key = r.id.rsplit('-', 2)
-    return f'{slug}-{key}'
-
-
 def by_setting(records: Iterable[Record]) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {}
-    for r in records: found.setdefault(setting_of(r), []).append(r)
+    for r in records: found.setdefault(r.setting, []).append(r)
     return found
 
 
@@ -144,7 +138,7 @@ def compare_text(words: list, width: int = 100) -> str:
     Raises `UserError` as `compare_runs` does."""
     g = paired_groups(*sides(words))
     config, env = ([of(side) for side in (g.a, g.b)] for of in (_config, _env))
-    parts = ['\n'.join(wrap(f'{name}: {setting_of(rs[0])}', width)
+    parts = ['\n'.join(wrap(f'{name}: {rs[0].setting}', width)
                        for name, rs in zip('AB', (g.a, g.b))),
              differences('Setting', *config, width), differences('Environment', *env, width),
              table(('Result', 'A', 'B', 'A - B', '95 % interval', 'P(A better)'),

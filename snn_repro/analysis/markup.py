@@ -124,7 +124,7 @@ def table_html(df: pd.DataFrame, inside: Callable[[Cell], tuple[str, str]], star
 def notebook_cell(c: Cell) -> tuple[str, str]:
     sign = '' if c.scope else SIGNS.get(look_of(c.text), '')
     whole = ';white-space:nowrap' if c.right and not c.scope and '[' not in c.text else ''
-    return (f' style="text-align:{"right" if c.right else "left"};vertical-align:top{whole}"',
+    return (f' style="text-align:{"right" if c.right else "left"}{whole}"',
             f'{sign} {escape(c.text)}'.strip())
 
 

@@ -155,7 +155,7 @@ def check_input(x: Tensor, channels: int):
     check(x.is_floating_point(), f'expected floating-point numbers, found {x.dtype}',
           'input', 'x.float(), or x.float()/255 for bytes')
 
-
+# %% ../../nbs/1_neurons/02_layers.ipynb #b6bfc621
 class SpikingNet(nn.Module):
     """Stem, body and classifier. `forward` takes still images [B,C,H,W], shown for T
     steps, or event clips [t,B,C,H,W] of any t, and gives `Output` of every step. Raises

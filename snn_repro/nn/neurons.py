@@ -153,7 +153,7 @@ class ReLU(Neuron):
     """
     def build(self) -> nn.ReLU: return nn.ReLU()
 
-
+# %% ../../nbs/1_neurons/01_neurons.ipynb #3a82ff66
 @dataclass(frozen=True, kw_only=True)
 class LIF(Neuron):
     """Leaky integrate-and-fire: `h = decay·u + gain·x`, a spike where
@@ -245,7 +245,7 @@ class LIFValues(TypedDict, total=False):
     surrogate: Surrogate
     detach_reset: bool
 
-
+# %% ../../nbs/1_neurons/01_neurons.ipynb #f110ae0c
 class LIFNode(neuron.LIFNode):
     """The LIF `p`, or one of these values (`tau=2.`, …), as a module: current
     `[T, B, ...]` to spikes `[T, B, ...]`, through `kernels.fused_lif`. It has no state.
