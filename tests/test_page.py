@@ -14,7 +14,7 @@ import pytest
 
 from snn_repro.analysis import exhibits, forest, markup, report
 from snn_repro.analysis.catalogue import find
-from snn_repro.analysis.claims import CLAIMS, judge_claims
+from snn_repro.analysis.claims import CLAIMS, FIRST, claim_lines, judge_claims
 from snn_repro.analysis.page import asset, html_table, picture
 from snn_repro.analysis.stats import VERDICTS, judge_at
 from snn_repro.experiments.tiers import find_tier
@@ -236,6 +236,15 @@ def test_what_is_cut_out_of_a_table_is_shown_alike():
     assert type(df[df['b'] == '1']) is type(df[['b']]) is markup.Table
     assert isinstance(df, pd.DataFrame) and '<details>' not in df._repr_html_()
     assert '<summary>c</summary>' in df.assign(c='long')._repr_html_()
+
+
+def test_the_verdict_of_a_claim_stands_second(said):
+    lines = claim_lines(said, MINI)
+    heads = re.findall('<tr>(.*?)</tr>', lines._repr_html_())[0]
+    shown = [unescape(h) for h in re.findall('<th.*?>(.*?)</th>', heads)]
+    assert shown == ['claim', *FIRST] and shown[1] == 'verdict'
+    assert list(lines.index.names) == ['claim', 'compared', 'rows']   # what folds away has them all
+    assert lines[['power', 'firm']]._repr_html_().count('<th scope="col"') == 3 + 2
 
 
 # The picture of the claims

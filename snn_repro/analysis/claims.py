@@ -244,7 +244,8 @@ def judge_claims(tier: Tier, runs, claims=CLAIMS) -> list[JudgedClaim]:
     found = [judged(c, rows, least) for c in claims]
     return [JudgedClaim(c, f, *firmness(f)) for c, f in zip(claims, found)]
 
-FIRST = 'verdict', 'measure', 'n', 'effect', 'interval', "paper's gap"   # the rest folds away
+FIRST = ('verdict', 'compared', 'rows', 'measure', 'n', 'effect', 'interval',
+         "paper's gap")   # the rest folds away
 
 # %% ../../nbs/7_analysis/10_claims.ipynb #57319e5f
 def claim_lines(said: list[JudgedClaim], tier: Tier) -> Table:

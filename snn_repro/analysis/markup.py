@@ -22,7 +22,8 @@ SIGNS = {'up': '▲', 'down': '▼', 'level': '●', 'open': '□', 'mixed': '�
 
 class Table(pd.DataFrame):
     """A table that a notebook shows whole, as `notebook_html` writes it. What is cut out of one is
-    one as well. Columns that `attrs['first']` does not name are folded away."""
+    one as well. `attrs['first']` says which columns stand first, in which order, levels of the
+    index among them if it names any; the others are folded away."""
 
     @property
     def _constructor(self): return Table
@@ -131,11 +132,18 @@ def notebook_cell(c: Cell) -> tuple[str, str]:
 NOTEBOOK = '<table class="dataframe" style="max-width:900px">'
 
 
+def part(df: pd.DataFrame, names) -> pd.DataFrame:
+    "The columns that `names` has, in its order; a level of the index that it names becomes one."
+    levels = [n for n in df.index.names if n in names]
+    return (df.reset_index(levels) if levels else df)[[n for n in names if n in levels or n in df]]
+
+
 def notebook_html(df: pd.DataFrame) -> str:
     "The table for a notebook's output, at most 900 pixels wide."
-    first = [c for c in df.attrs.get('first', ()) if c in df] or list(df)
+    named = df.attrs.get('first', ())
+    first = part(df, named) if any(n in df for n in named) else df
     rest = [c for c in df if c not in first]
-    def html(part): return table_html(part, notebook_cell, NOTEBOOK)
+    def html(table): return table_html(table, notebook_cell, NOTEBOOK)
     note = f'<p>{escape(name)}</p>' if (name := df.columns.names[-1]) else ''
     folded = f'<details><summary>{", ".join(rest)}</summary>{html(df[rest])}</details>'
-    return html(df[first]) + note + folded*bool(rest)
+    return html(first) + note + folded*bool(rest)

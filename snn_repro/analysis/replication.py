@@ -200,7 +200,10 @@ def replication_table(found: Replication, names=('here', 'there')) -> Table:
                       'could be seen': f'{w.visible:.{m.digits}f}',
                       'word': w.word + MARK*(w.word == DIFFERS)})
     table = Table(lines)
-    return table.set_index(['claim', 'compared', 'rows']) if lines else table
+    if lines: table = table.set_index(['claim', 'compared', 'rows'])
+    table.attrs['first'] = ['word', 'compared', 'rows', 'measure', 'n', *names, 'difference',
+                            '95 % interval']
+    return table
 
 # %% ../../nbs/7_analysis/11_replication.ipynb #c79b6f44
 def plural(n: int, what: str) -> str: return f'{n} {what}{"s"[:n != 1]}'

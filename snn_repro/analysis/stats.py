@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SHOWS', 'AGAINST', 'OPPOSITE', 'OPEN', 'REPRODUCED', 'CONTRADICTED', 'NOT_REPRODUCED', 'TOO_LITTLE', 'VERDICTS',
            'FIRM', 'BORDERLINE', 'Paired', 'paired', 'mean_sd', 'by_seed', 'paired_runs', 'verdict', 'compare', 'tally',
-           'Judged', 'spread', 'p_value', 'holm_levels', 'power', 'rule', 'judge_at', 'judge', 'words_of', 'redrawn',
-           'repeated', 'equivalence', 'equivalence_power', 'two_way']
+           'in_words', 'Judged', 'spread', 'p_value', 'holm_levels', 'power', 'rule', 'judge_at', 'judge', 'words_of',
+           'redrawn', 'repeated', 'equivalence', 'equivalence_power', 'two_way']
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #db8f6b67
 from typing import NamedTuple
@@ -89,6 +89,13 @@ def tally(compared: pd.DataFrame) -> str:
     if len(said) < 2: return said[0] if said else f'{OPEN}: no runs'
     counts = {v: sum(s.startswith(v) for s in said) for v in (SHOWS, AGAINST, OPPOSITE, OPEN)}
     return ', '.join(f'{v} in {n} of {len(said)}' for v, n in counts.items() if n)
+
+def in_words(found, digits: int = 2) -> str:
+    """A paired difference, `Paired` or `Judged`, as it stands in a sentence: its mean, its interval
+    where there is one, and the number of seeds."""
+    d = f'+.{digits}f'
+    interval = '' if np.isnan(found.low) else f'{found.low:{d}} to {found.high:{d}}, '
+    return f'{found.mean:{d}} ({interval}{found.n} seed{"s"[:found.n != 1]})'
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #3d00feb4
 REPRODUCED, CONTRADICTED, NOT_REPRODUCED, TOO_LITTLE = VERDICTS = (
