@@ -77,7 +77,7 @@ def test_the_page_is_one_page():
              for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
     prose = [''.join(c['source']) for c in cells
              if c['cell_type'] == 'markdown' and c['id'] != 'previous-next'] + shown
-    assert len(shown) == 2 and len(' '.join(prose).split()) <= 700
+    assert len(shown) == 3 and len(' '.join(prose).split()) <= 700
 
 
 def test_a_borderline_word_is_marked_where_it_is_said_and_changes_none(runs):
