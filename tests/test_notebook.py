@@ -1,10 +1,11 @@
 "What chapters show: errors as a line, pictures with sliders where somebody can move them."
-import json, sys
+import json, re, sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from neighbours import ID
 from snn_repro.core.notebook import refusal, with_sliders
 from snn_repro.core.spec import UserError
 
@@ -62,9 +63,10 @@ def test_a_chapter_is_kept_with_its_pictures_not_with_widgets(path):
 
 # The frame of the chapters that are read first
 
-FRAMED = [p for p in books if p.parent.name[0] in '012']
+FRAMED = [p for p in books if p.parent.name[0] in '0128']
+RESULTS = [p for p in FRAMED if p.parent.name[0] == '8']
 GUIDES = '03_your_project', '04_commands'   # what to type: nothing to practise
-LESSONS = [p for p in FRAMED if p.stem not in GUIDES]
+LESSONS = [p for p in FRAMED if p not in RESULTS and p.stem not in GUIDES]
 LEADS = ['**What it answers.**', '**What you need.**', '**What you have at its end.**']
 
 
@@ -105,3 +107,14 @@ def test_each_exercise_has_a_folded_answer_and_a_cell_computes_them(path):
     assert 2 <= len(asked) == len(answered) <= 4 and len(computed) == 1
     assert all('</details>' in s for s in answered) and 'assert' in ''.join(computed[0]['source'])
     assert computed[0]['metadata']['jupyter']['source_hidden']
+
+
+@pytest.mark.parametrize('path', RESULTS, ids=lambda p: p.stem)
+def test_a_result_ends_in_sentences_whose_numbers_a_cell_computed(path):
+    cells = json.loads(path.read_text())['cells']
+    at = [''.join(c['source']) for c in cells].index('## What to take along')
+    last, (computed, after) = [], cells[at + 1:]
+    for o in computed['outputs']: last += ''.join(o['data']['text/markdown']).split('\n- ')
+    told = [line.removeprefix('- ') for line in last if not line.rstrip().endswith(':')]
+    assert 1 <= len(told) <= 3 and all(re.search(r'\d', line) for line in told)
+    assert after['id'] == ID
