@@ -15,7 +15,7 @@ reproduce: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
-	$(BIN)/pytest -q --durations=20 tests
+	$(BIN)/pytest -q -n 2 --dist loadfile --durations=20 tests
 
 # Each notebook alone in a fresh kernel, and the numeric tests, as other processors compute: without vector instructions, and with a jitter of the last bits.
 # (What this processor does best is what `make test` runs.) SETTINGS=default: only that one; SETTINGS=sse41+jitter: both at once, where it matters.
