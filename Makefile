@@ -54,7 +54,7 @@ notebooks: $(READY)
 	$(BIN)/python tests/readme.py
 
 lab: $(READY)
-	$(BIN)/jupyter lab nbs
+	$(BIN)/jupyter lab nbs/index.ipynb
 
 # The chapters and the library as a site, from what was committed: _docs/html/index.html.
 docs: $(READY)
