@@ -61,12 +61,11 @@ def test_a_chapter_is_kept_with_its_pictures_not_with_widgets(path):
     assert 'widgets' not in book['metadata']
 
 
-# The frame of the chapters that are read first
+# The frame of each chapter
 
-FRAMED = [p for p in books if p.parent.name[0] in '0128']
-RESULTS = [p for p in FRAMED if p.parent.name[0] == '8']
-GUIDES = '03_your_project', '04_commands'   # what to type: nothing to practise
-LESSONS = [p for p in FRAMED if p not in RESULTS and p.stem not in GUIDES]
+RESULTS = [p for p in books if p.parent.name[0] == '8']
+GUIDES = '03_your_project', '04_commands', '11_benchmarks'   # to look up: nothing to practise
+LESSONS = [p for p in books if p not in RESULTS and p.stem not in GUIDES]
 LEADS = ['**What it answers.**', '**What you need.**', '**What you have at its end.**']
 
 
@@ -75,13 +74,13 @@ def cells_of(path: Path) -> list[tuple[str, str]]:
     return [(c['cell_type'], ''.join(c['source'])) for c in json.loads(path.read_text())['cells']]
 
 
-@pytest.mark.parametrize('path', FRAMED, ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', books, ids=lambda p: p.stem)
 def test_a_chapter_begins_with_what_it_answers(path):
     kind, first = cells_of(path)[0]
     assert kind == 'markdown' and [l for l in LEADS if l in first] == LEADS
 
 
-@pytest.mark.parametrize('path', FRAMED, ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', books, ids=lambda p: p.stem)
 def test_headings_stand_alone(path):
     prose = [s for kind, s in cells_of(path)[1:] if kind == 'markdown']
     heads = [s for s in prose if s.startswith('##')]
