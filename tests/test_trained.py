@@ -4,7 +4,7 @@ import csv, json
 import numpy as np
 import pytest
 import torch
-from conftest import NAME
+from conftest import NAME, TINY
 from PIL import Image
 
 from snn_repro import load_run
@@ -46,8 +46,24 @@ def test_it_answers_as_its_record_says(folder):
     assert abs((whole.label == label).sum() - 40*record.metrics['top1']) <= 1
     assert (whole.steps == 4).all() and whole.logits.shape == (40, 2)
     assert torch.equal(trained.predict(x, batch=7).label, whole.label)
+    assert torch.equal(trained.predict(x.numpy()).logits, whole.logits)
     early = trained.predict(x, stop=.6)
     assert (early.steps <= 4).all() and ((early.confidence >= .6) | (early.steps == 4)).all()
+
+
+def test_arrays_and_doubles_are_as_good_as_tensors(tmp_path):
+    from snn_repro.cli.main import main
+    assert main(['run', NAME, '--out', str(tmp_path), *TINY]) == 0
+    run, = tmp_path.glob('*/done.json')
+    trained = load_run(run.parent)
+    x = torch.rand(5, *trained.shape, generator=torch.Generator().manual_seed(0))
+    known = trained.predict(x).logits
+    for like in (x.double(), x.numpy(), x.double().numpy(), np.asfortranarray(x.numpy())):
+        assert torch.equal(trained.predict(like).logits, known)
+    for wrong, found in ((x.long(), 'int64'), (x.numpy().astype(int), 'ndarray'),
+                         (x.tolist(), 'list')):
+        with pytest.raises(UserError, match=f'predict: expected .*, found {found}'):
+            trained.predict(wrong)
 
 
 def test_the_command(folder, cli, refused, tmp_path):
