@@ -84,7 +84,8 @@ class Trained:
               'give samples of the shape that the net was trained on')
         bytes_asked, kind = self.dtype == 'uint8', str(x.dtype).removeprefix('torch.')
         check(x.dtype == torch.uint8 if bytes_asked else x.is_floating_point(),
-              f'expected {self.dtype}, found {kind}', 'predict', 'give bytes 0 to 255' if bytes_asked else 'give floats, as in training')
+              f'expected {self.dtype}, found {kind}', 'predict',
+              'give bytes 0 to 255' if bytes_asked else 'give floats, as in training')
         check(bytes_asked or bool(x.isfinite().all()), 'some values are no finite numbers',
               'predict')
         return Source(x, torch.zeros(0), self.mean, self.std).ready(x.to(self.device))
