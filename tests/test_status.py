@@ -148,7 +148,8 @@ def test_neither_imports_torch(three, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_plan_prints_hours_and_leaves_out_what_is_done(cli, tmp_path):
+def test_plan_prints_hours_and_leaves_out_what_is_done(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '140')   # a row a line, however slow the steps
     changes = [x for x in TINY if x != '--set'][1:]
     args = ['plan', 'tks-fig-categories', 'tks-fig5', '--steps', '2', '--devices', '4', '--out',
             tmp_path, *(w for c in changes for w in ('--set', c))]

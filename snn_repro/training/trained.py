@@ -97,9 +97,10 @@ class Trained:
         array, `batch` at a time. With `stop` each ends at the first step that is as sure; all steps
         are computed here, and `steps` says how many were needed. Raises `UserError` as `ready` and
         `stopped` do."""
-        axis, x = 0 if self.still else 1, as_tensor(x)
+        axis, samples = 0 if self.still else 1, as_tensor(x)
+        whole = not isinstance(samples, torch.Tensor)   # refused below
         parts = [stopped(self.net(self.ready(p)).logits.float(), stop)
-                 for p in (x.split(batch, axis) if isinstance(x, torch.Tensor) else [x])]
+                 for p in ([samples] if whole else samples.split(batch, axis))]
         return Answers(*(torch.cat(field).cpu() for field in zip(*parts)))
 
 # %% ../../nbs/6_training/10_trained.ipynb #803b93c8
