@@ -22,6 +22,14 @@ def test_a_refusal_is_its_line():
     with pytest.raises(ZeroDivisionError): refusal(lambda: 1 / 0)
 
 
+@pytest.mark.parametrize('kind', [str, Path])
+def test_a_refusal_hides_a_path_wherever_it_stands(kind, tmp_path):
+    what = f'like {tmp_path}/b'
+    said = refusal(refuse, what, where=f'{tmp_path}/a', hide=kind(tmp_path))
+    assert said == '…/a: like …/b'
+    assert refusal(refuse, what, where='a') == f'a: {what}'   # nothing is hidden unasked
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     "What was drawn, with which sliders; nobody looks on, and ipywidgets is there."

@@ -4,11 +4,11 @@ import os
 from snn_repro.core.spec import UserError
 
 
-def refusal(f, *args, **kwargs) -> str:
-    """The line of the `UserError` that `f(*args, **kwargs)` ends in. Raises `AssertionError` where
-    there is none."""
+def refusal(f, *args, hide='', **kwargs) -> str:
+    """The line of the `UserError` that `f(*args, **kwargs)` ends in; the path `hide` is shown as
+    `…`. Raises `AssertionError` where there is no such error."""
     try: f(*args, **kwargs)
-    except UserError as e: return str(e)
+    except UserError as e: return str(e).replace(str(hide), '…') if hide else str(e)
     raise AssertionError('this was accepted')
 
 
