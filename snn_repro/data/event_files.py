@@ -175,7 +175,7 @@ class Found(NamedTuple):
         "The `n` classes with the fewest recordings, and how many these have."
         return fewest(self.labels, self.classes, n)
 
-
+# %% ../../nbs/4_data/12_event_files.ipynb #80de809c
 def found_in(listed: dict, where: str) -> Found:
     """What was written down of recordings in JSON. Raises `UserError` for a label that belongs to
     no class, or not one for each."""

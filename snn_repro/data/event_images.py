@@ -65,7 +65,7 @@ class EventImages(Data):
                           getattr(split, part).y)
         return Split(*map(recorded, ('train', 'valid', 'test')), split.classes)
 
-
+# %% ../../nbs/4_data/11_event_images.ipynb #d27f23a7
 def record_images(data: EventImages, x: torch.Tensor, thresholds: np.ndarray, T: int,
          rng: np.random.Generator) -> torch.Tensor:
     """uint8 images [N,C,H,W] as counts uint8 [N,T,2,H,W] in `T` frames, by a camera of these

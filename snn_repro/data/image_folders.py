@@ -38,7 +38,7 @@ def centre(image: Image.Image, size: int) -> Image.Image:
     return image.resize((w, h), Image.Resampling.BILINEAR).crop(
         (left, top, left + size, top + size))
 
-
+# %% ../../nbs/4_data/07_image_folders.ipynb #612e5b77
 @contextmanager
 def opened(path: Path, again: str = 'replace or remove it'):
     """The image in a file, open. Raises `UserError` for a file that is missing, empty, no file, or
@@ -113,7 +113,7 @@ def decoders(process: int) -> ThreadPoolExecutor:
     none of its parent's threads."""
     return ThreadPoolExecutor(min(8, os.cpu_count() or 1), 'decode')
 
-
+# %% ../../nbs/4_data/07_image_folders.ipynb #c432be4c
 class Files(Source):
     """Images in files: `names` under `folder`, labels `y` (LongTensor [N]); batches are uint8
     [B,3,size,size], normalised as ImageNet is. `again`: the remedy for a file that is damaged or
@@ -186,7 +186,7 @@ class Folder(Photos):
         note = f'{home}: there is no test/, so val/ is the test part'
         return listing._replace(notes=(note, *listing.notes))
 
-
+# %% ../../nbs/4_data/07_image_folders.ipynb #e8cb15ed
 @dataclass(frozen=True, kw_only=True)
 class Published(Photos):
     """A published set: its `folder` under the root, the numbers of its training and test images and

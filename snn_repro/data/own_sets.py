@@ -86,7 +86,7 @@ class EventFolder(Recordings):
         tree = ' and '.join(f'{self.path}/{g}/<class>/'.replace('/./', '/') for g in self.groups)
         return f'put files {" ".join(self.suffix)} into {tree}'
 
-
+# %% ../../nbs/4_data/18_own_sets.ipynb #07bdc655
 def check_parts(data: EventFolder, found: Found):
     "Raise `UserError` where the recordings `found` cannot be divided, or a class lacks training."
     y = torch.tensor(found.labels)

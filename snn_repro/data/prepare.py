@@ -66,7 +66,7 @@ KNOWN_SETS = {p.kind.__name__: p for p in (
     DatasetEntry(NCaltech101, {'Caltech101.zip': ('N-Caltech101/Caltech101', 'Caltech101')},
                  (16 * 2 ** 30, 30_000), unpacked=5e9))}
 
-
+# %% ../../nbs/4_data/17_prepare.ipynb #9aa2ed92
 OWN = {kind.__name__: kind for kind in (Folder, Npz, NpzClips, EventFolder, FewCars)}
 
 
@@ -220,7 +220,7 @@ def check_own(data: Data, root) -> list[str]:
     few = fewest([*train.y, *valid.y, *test.y], classes)
     return [f'{where}: {numbers} ({few})', line or 'all were read', *notes]
 
-
+# %% ../../nbs/4_data/17_prepare.ipynb #a8d35b26
 def check_set(name: str, root, changes=()) -> list[str]:
     """What was looked at and is in order, line by line; `changes` of the settings, such as
     'path=birds'. Raises `UserError` with the first thing that is not, or where the set is
@@ -270,7 +270,7 @@ def unpack_set(name: str, root) -> list[str]:
         lines.append(f'{archive} -> {extract(archive, root/target, inner, *most)}')
     return lines
 
-
+# %% ../../nbs/4_data/17_prepare.ipynb #e822b86d
 def prepare_set(name: str, root, T: int | None = None, changes=()) -> list[str]:
     """What was done, line by line: fetched, unpacked, and for recordings turned into frames for `T`
     steps (if given), by the settings of the set after `changes` such as 'split_by=number'. Raises

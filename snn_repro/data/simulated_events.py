@@ -59,7 +59,7 @@ def check_camera(data):
     check(data.clip <= 255, f'clip is {data.clip}', where,
           'choose at most 255, since counts are stored as bytes')
 
-
+# %% ../../nbs/4_data/10_simulated_events.ipynb #87d96ddd
 @dataclass(frozen=True, kw_only=True)
 class EventDigits(Data):
     """scikit-learn's digits seen by a simulated event camera in three saccades: counts

@@ -127,7 +127,7 @@ class SEWResNet18(_SEW, Arch):
         final = self.channels[-1] * (4 if self.bottleneck else 1)
         return _start(SpikingNet(stem, nn.Sequential(*body), nn.Linear(final, classes), T))
 
-
+# %% ../../nbs/3_nets/04_sew.ipynb #918af270
 @dataclass(frozen=True, kw_only=True)
 class SEWResNet34(SEWResNet18):
     """SEW-ResNet-34: `SEWResNet18` with [3,4,6,3] blocks.
