@@ -11,7 +11,7 @@ from snn_repro import load_run
 from snn_repro.core.files import seal
 from snn_repro.core.spec import UserError
 from snn_repro.records.runs import SCHEMA, open_run
-from snn_repro.training.trained import read_picture, stopped
+from snn_repro.training.trained import Trained, read_picture, stopped
 
 
 @pytest.fixture(scope='module')
@@ -51,19 +51,29 @@ def test_it_answers_as_its_record_says(folder):
     assert (early.steps <= 4).all() and ((early.confidence >= .6) | (early.steps == 4)).all()
 
 
-def test_arrays_and_doubles_are_as_good_as_tensors(tmp_path):
+def test_arrays_answer_as_tensors_do(tmp_path):
     from snn_repro.cli.main import main
     assert main(['run', NAME, '--out', str(tmp_path), *TINY]) == 0
     run, = tmp_path.glob('*/done.json')
     trained = load_run(run.parent)
     x = torch.rand(5, *trained.shape, generator=torch.Generator().manual_seed(0))
     known = trained.predict(x).logits
-    for like in (x.double(), x.numpy(), x.double().numpy(), np.asfortranarray(x.numpy())):
+    for like in (x.double(), x.numpy(), x.double().numpy(), np.asfortranarray(x.numpy()),
+                 x.flip(0).numpy()[::-1], x.numpy().astype('>f4')):
         assert torch.equal(trained.predict(like).logits, known)
-    for wrong, found in ((x.long(), 'int64'), (x.numpy().astype(int), 'ndarray'),
-                         (x.tolist(), 'list')):
-        with pytest.raises(UserError, match=f'predict: expected .*, found {found}'):
+    whole = (9*x).long()
+    assert torch.equal(trained.predict(whole).logits, trained.predict(whole.numpy()).logits)
+    for wrong in (x.tolist(), x.numpy().astype(str), x[0], x[0].numpy()):
+        with pytest.raises(UserError, match='predict: expected a tensor or an array .*, found'):
             trained.predict(wrong)
+
+
+def test_what_has_too_few_dimensions_for_a_clip_is_told():
+    net, about = torch.nn.Identity(), dict(classes=['a', 'b'], shape=[2, 4, 4], dtype='float32',
+                                           still=False)
+    trained = Trained(net, None, about)
+    with pytest.raises(UserError, match=r'expected .* \[T,N,2,4,4\], found \[3\]'):
+        trained.predict(torch.zeros(3))
 
 
 def test_the_command(folder, cli, refused, tmp_path):
