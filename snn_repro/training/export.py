@@ -199,7 +199,7 @@ def nir_conv(nir, weight, bias, hw: tuple[int, int], m=None):
     return nir.Conv2d(hw, weight.astype(np.float32), stride, padding, dilation, 1,
                       bias.astype(np.float32))
 
-
+# %% ../../nbs/6_training/11_export.ipynb #05c1300e
 def nir_node(nir, s: Step):
     "The node of NIR for a step. Raises `UserError` where it has none."
     m, shape = s.module, s.shape

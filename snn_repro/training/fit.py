@@ -96,6 +96,7 @@ def stored_as(source: Source) -> str:
     "The dtype of a stored sample, as a word."
     return str(source.batch(torch.arange(1))[0].dtype).removeprefix('torch.')
 
+# %% ../../nbs/6_training/07_fit.ipynb #ed948670
 def _finished(e: Experiment, folder: Path, root: Path | None) -> bool:
     done = open_run(folder)
     if done is None: return False
