@@ -6,7 +6,7 @@
 __all__ = ['OWN_MEASURES', 'CLAIMS_FILE', 'CLAIMS', 'SEEDS', 'MIXED', 'NOT_TRIED', 'FIRST', 'slope', 'worst_drop', 'disagreement',
            'error_correlation', 'Claim', 'read_claim', 'Comparison', 'measure_of', 'comparisons', 'paper_gap',
            'filled_rows', 'judged', 'combine_verdicts', 'format_verdict', 'firmness', 'Changing', 'changing', 'mark',
-           'between', 'JudgedClaim', 'judge_claims', 'claim_lines', 'claim_table', 'verdict_lines', 'verdicts']
+           'JudgedClaim', 'judge_claims', 'claim_lines', 'claim_table', 'verdict_lines', 'verdicts']
 
 # %% ../../nbs/7_analysis/10_claims.ipynb #1bf0d739
 import tomllib
@@ -19,8 +19,8 @@ import numpy as np
 
 from .catalogue import exhibits, fill
 from .markup import Table
-from .stats import (BORDERLINE, FIRM, TOO_LITTLE, VERDICTS, Judged, by_seed,
-                                      judge, redrawn, repeated)
+from .stats import (BORDERLINE, FIRM, TOO_LITTLE, VERDICTS, Judged, between,
+                                      by_seed, judge, redrawn, repeated)
 from .tables import MEASURES, Measure, format_labels, reference, setting
 from ..experiments.tiers import Tier
 from ..metrics.classification import class_accuracy, prefix_accuracy, step_accuracy
@@ -221,9 +221,6 @@ def changing(tier: Tier, runs, claims=CLAIMS) -> Changing:
                     sum(1 - s for s, _ in shares), len(shares))
 
 def mark(firm: float) -> str: return BORDERLINE if firm < FIRM else ''
-
-def between(low: float, high: float, digits: str) -> str:
-    return '–' if np.isnan(low) else f'{low:{digits}} to {high:{digits}}'
 
 # %% ../../nbs/7_analysis/10_claims.ipynb #e445206a
 class JudgedClaim(NamedTuple):

@@ -72,6 +72,7 @@ def draw_effects(ax, found, look: dict, x: str):
         ax.minorticks_off()
     else: ax.set_xlim(min(ends) - .1*span, max(ends) + .1*span)
 
+# %% ../../nbs/7_analysis/04_effects.ipynb #678afa0a
 def length_figure(filled, tier: str, title: str, notes=()) -> Drawing:
     """Effects on top-1 against updates and against the baseline's fit, a line of panels for each
     data set and number of images."""

@@ -29,6 +29,7 @@ def energy_points(rows, merged: bool) -> list[tuple]:
                           np.mean([repact_energy(r) for r in records])))
     return sorted(found, key=lambda p: p[1])
 
+# %% ../../nbs/7_analysis/05_energy_figure.ipynb #3e2191b8
 def draw_energy(ax, filled, merged: bool, line: str = 'method'):
     "A line for each method, its points with the seeds' spread in both directions and their T."
     look = looks(filled, line)

@@ -44,7 +44,7 @@ class Drawing(Figure):
 
 # %% ../../nbs/7_analysis/03_figures.ipynb #6f7821ba
 INKS = ('#000000', '#E69F00', '#0072B2', '#009E73', '#D55E00', '#CC79A7', '#56B4E9')
-MARKS, HATCHES = 'osD^vPXp', ('', '///', '...', 'xx', '\\\\\\', '++', 'oo')
+MARKS, HATCHES = 'osD^vPXp', ('', '///', '...', 'xx', '\\\\\\', '++', 'oo', '---')
 DASHES = ('-', '--', '-.', ':', (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 STYLE = matplotlib.rc_params_from_file(files('snn_repro')/'assets/figures.mplstyle',
                                        use_default_template=False)

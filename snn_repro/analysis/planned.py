@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from .catalogue import exhibits, fill
-from .stats import Judged, by_seed, equivalence, holm_levels, judge_at, p_value
+from .stats import (Judged, between, by_seed, equivalence, holm_levels, judge_at,
+                                      p_value)
 from .tables import MEASURES
 from ..core.spec import check
 
@@ -228,7 +229,7 @@ def planned_table(outcomes) -> pd.DataFrame:
         if j is None:
             return (dict.fromkeys(('effect', 'interval', 'P(side)', 'power'), '–')
                     | {'verdict': NOT_YET})
-        return {'effect': f'{j.mean:+.2f}', 'interval': f'{j.low:+.2f} to {j.high:+.2f}',
+        return {'effect': f'{j.mean:+.2f}', 'interval': between(j.low, j.high, '+.2f'),
                 'P(side)': f'{j.above:.2f}', 'power': f'{j.power:.2f}', 'verdict': j.verdict}
     def line(p, seeds, judged):
         told = str(p.n) if judged else f'{seeds} of {p.n}'

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .catalogue import listed, plan
-from .claims import (CLAIMS, SEEDS, Claim, between, combine_verdicts, comparisons,
+from .claims import (CLAIMS, SEEDS, Claim, combine_verdicts, comparisons,
                                        filled_rows, measure_of)
 from .markup import Table
-from .stats import (holm_levels, p_value, paired, power, redrawn, repeated,
-                                      words_of)
+from .stats import (between, holm_levels, p_value, paired, power, redrawn,
+                                      repeated, words_of)
 from ..experiments.tiers import Tier
 
 # %% ../../nbs/7_analysis/11_replication.ipynb #88093576

@@ -50,6 +50,7 @@ def cited_rows(name: str) -> list[Row]:
         return Row(labels, numbers(top1=d['acc']), *line_experiment(d))
     return [row(d) for d in paper_table(name)]
 
+# %% ../../nbs/7_analysis/08_rows.ipynb #913a0b15
 TEXT, FACTOR, TEACHERS = 'TKS (text)', 'TKS (factor 1)', ('TKS (all steps)', 'TKS (random steps)')
 # the paper's TET row may be this: its code is not public, a sibling's trainer smooths
 BOTH = 'TET + LS'

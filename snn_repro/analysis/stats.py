@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SHOWS', 'AGAINST', 'OPPOSITE', 'OPEN', 'REPRODUCED', 'CONTRADICTED', 'NOT_REPRODUCED', 'TOO_LITTLE', 'VERDICTS',
-           'FIRM', 'BORDERLINE', 'Paired', 'paired', 'mean_sd', 'by_seed', 'paired_runs', 'verdict', 'compare', 'tally',
-           'in_words', 'Judged', 'spread', 'p_value', 'holm_levels', 'power', 'rule', 'judge_at', 'judge', 'words_of',
-           'redrawn', 'repeated', 'equivalence', 'equivalence_power', 'two_way']
+           'FIRM', 'BORDERLINE', 'Paired', 'paired', 'mean_sd', 'by_seed', 'paired_runs', 'verdict', 'between',
+           'compare', 'tally', 'in_words', 'Judged', 'spread', 'p_value', 'holm_levels', 'power', 'rule', 'judge_at',
+           'judge', 'words_of', 'redrawn', 'repeated', 'equivalence', 'equivalence_power', 'two_way']
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #db8f6b67
 from typing import NamedTuple
@@ -68,6 +68,10 @@ def verdict(found: Paired | None, claim: str = 'more', ours: bool = False) -> st
     return f'{OPEN} at {found.n} seed' + 's' * (found.n != 1)
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #00818ead
+def between(low: float, high: float, digits: str) -> str:
+    "An interval as text, its ends in the format `digits`; a dash where it is not known."
+    return '–' if np.isnan(low) else f'{low:{digits}} to {high:{digits}}'
+
 def compare(pairs: dict, measure, claim: str = 'more', ours: bool = False,
             digits: int = 2) -> pd.DataFrame:
     """One line for each `{(what, rows): (records a, records b)}`: the paired difference of
@@ -76,8 +80,8 @@ def compare(pairs: dict, measure, claim: str = 'more', ours: bool = False,
     for (what, rows), (a, b) in pairs.items():
         found, agree = (paired_runs(a, b, measure),
                         paired_runs(*((a, b) if claim == 'more' else (b, a)), measure))
-        interval = f'{found.low:{d}} to {found.high:{d}}' if found and found.n > 1 else '–'
-        said = [f'{found.mean:{d}}', interval, f'{agree.wins} of {found.n}'] if found else ['–'] * 3
+        said = ([f'{found.mean:{d}}', between(found.low, found.high, d),
+                 f'{agree.wins} of {found.n}'] if found else ['–'] * 3)
         lines.append([what, rows, *said, verdict(found, claim, ours)])
     heads = ['compared', 'rows', 'difference', '95 % interval', 'seeds that agree', 'verdict']
     return Table(lines, columns=heads).set_index(heads[:2])
@@ -94,7 +98,7 @@ def in_words(found, digits: int = 2) -> str:
     """A paired difference, `Paired` or `Judged`, as it stands in a sentence: its mean, its interval
     where there is one, and the number of seeds."""
     d = f'+.{digits}f'
-    interval = '' if np.isnan(found.low) else f'{found.low:{d}} to {found.high:{d}}, '
+    interval = '' if np.isnan(found.low) else f'{between(found.low, found.high, d)}, '
     return f'{found.mean:{d}} ({interval}{found.n} seed{"s"[:found.n != 1]})'
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #3d00feb4
@@ -123,6 +127,7 @@ def p_value(d) -> float:
     from scipy.stats import ttest_1samp
     return float(ttest_1samp(d, 0).pvalue)
 
+# %% ../../nbs/7_analysis/01_stats.ipynb #75bf464e
 def holm_levels(p, error: float = .05) -> np.ndarray:
     """The error level of each comparison's interval after Holm's step-down for the p-values
     `p [..., m]`; those without one (NaN) do not count, and have the level `error`."""

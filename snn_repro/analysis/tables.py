@@ -176,6 +176,7 @@ def legends(df: pd.DataFrame) -> list[str]:
     return [said for mark, said in LEGENDS.items()
             if df.map(lambda c: str(c).endswith(mark)).any(axis=None)]
 
+# %% ../../nbs/7_analysis/02_tables.ipynb #b123a4cf
 def table(filled, measures: dict[str, Measure], versus: dict | None = None,
           within=()) -> pd.DataFrame:
     """One line per filled row `(Row, [Record])`; the index holds the rows' labels, all cells are

@@ -24,7 +24,7 @@ from .forest import Group, forest
 from .groups import GAP, LEGEND, WORDS
 from .markup import Table
 from .page import html_page, html_table, picture, section_html
-from .stats import Judged, judge
+from .stats import Judged, between, judge
 from .tables import MEASURES, to_text
 from ..core.files import make_folder, write
 from ..core.spec import UserError, check, edits
@@ -67,6 +67,7 @@ def changed(own: tuple[Objective, ...], changes: Sequence[str]) -> tuple[Objecti
         own = (*own[:i], edits(own[i], [rest]), *own[i+1:])
     return own
 
+# %% ../../nbs/7_analysis/14_trial.ipynb #5cde2fc1
 def entrants(own: tuple[Objective, ...], name: str, against: Sequence[str], tier: Tier, on: str,
              seeds: Sequence[int]) -> dict[str, list[Experiment]]:
     """Method -> its experiments, one a seed: yours under `name`, then those of `against`. Raises
@@ -101,6 +102,7 @@ def check_loss(e: Experiment, root: Path | None = None):
     check(any(moved), 'its gradient is zero, so that nothing would be learned', where,
           'let it depend on out.logits or out.features')
 
+# %% ../../nbs/7_analysis/14_trial.ipynb #46f62d17
 def _gradient(e, out: Output, y, epoch: int, teacher: Teacher, where: str) -> bool:
     "Whether the loss has a gradient that is not zero in this epoch."
     leaves = [t.detach().clone().requires_grad_() for t in (out.logits, out.features)]
@@ -159,10 +161,9 @@ def effect_table(found: list[Effect]) -> Table:
     def line(e):
         j = e.top1
         known = pd.notna(j.low)
-        interval = f'{j.low:+.2f} to {j.high:+.2f}' if known else '–'
         power = f'{j.power:.2f}' if known else '–'
         return ({'against': e.against, 'in a word': WORDS[j.verdict], 'points':
-                 f'{j.mean:+.2f}', 'interval': interval, 'P(better)': f'{j.above:.2f}',
+                 f'{j.mean:+.2f}', 'interval': between(j.low, j.high, '+.2f'), 'P(better)': f'{j.above:.2f}',
                  'power': power} | {k: f'{v:+.2f}' for k, v in e.beside.items()}
                 | {'time': f'×{e.time:.2f}'})
     return Table(map(line, found)).set_index('against')

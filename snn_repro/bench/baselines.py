@@ -73,7 +73,7 @@ def norse_lif(p: LIF):
     def rest(x): return norse.LIFBoxFeedForwardState(v=torch.zeros_like(x[0]))
     return stepped(norse.LIFBoxCell(how, dt=1.), rest)
 
-
+# %% ../../nbs/9_speed/05_baselines.ipynb #3d377070
 def snntorch_lif(p: LIF):
     "snnTorch's `Leaky` with reset to zero, stepped over time: current [T,...] to spikes [T,...]."
     import snntorch

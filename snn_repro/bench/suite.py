@@ -182,7 +182,7 @@ def programme() -> list[Benchmark]:
             *(Benchmark('growth', id, partial(grown, task=task)) for id, task in GROWTH.items()),
             *gpu_heats()]
 
-
+# %% ../../nbs/9_speed/09_suite.ipynb #ac7c0f8b
 def grown(id: str, task: Task, how: BenchConfig) -> list[Row]:
     "`training` against the ANN, in few rounds."
     return training(id, task, how._replace(repeats=min(how.repeats, 5)), against=('ann',))
@@ -212,7 +212,7 @@ def chosen(names, device: str, heats: list[Benchmark]) -> tuple[list[Benchmark],
            for h in asked if h.id.endswith('bf16') and h.id not in names and not has_bf16(device)]
     return [h for h in asked if h.id not in out], out
 
-
+# %% ../../nbs/9_speed/09_suite.ipynb #5f9288d5
 def bench(names, how: BenchConfig, heats: list[Benchmark] | None = None,
           tell: Callable[[list[Row]], None] = lambda rows: None,
           keep: Callable[[list[Row]], None] = lambda rows: None) -> list[Row]:

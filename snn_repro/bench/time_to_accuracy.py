@@ -67,7 +67,7 @@ def claim(laps: list[list[Record]], goal: float) -> dict:
             'seconds': {'mean': mean_sd(seconds)[0], 'least': min(seconds), 'most': max(seconds)},
             **first, 'config': laps[0][0].config, 'runs': runs}
 
-
+# %% ../../nbs/9_speed/10_time_to_accuracy.ipynb #4d3fe600
 def header(c: dict) -> str:
     "The claim in a sentence: what, how often, where, and whether it holds."
     few = ' Fewer than five runs make no claim.' if c['n'] < 5 else ''

@@ -97,7 +97,7 @@ NETS = {'ours': lambda net, x: fused(net, 'maps'), 'bits': lambda net, x: fused(
 # who wants images in channels-last order
 LAST = ('spikingjelly-best', 'spikingjelly-triangle', 'spikingjelly-triangle-compiled')
 
-
+# %% ../../nbs/9_speed/07_workloads.ipynb #b9733f24
 class Runner:
     "The net `NETS[name]` of a task with its images, ready to train or to answer."
     def __init__(self, name: str, task: Task, device: str, precision: str = 'float32'):

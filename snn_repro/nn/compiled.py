@@ -61,6 +61,7 @@ def _trace(function, static, axes, like) -> torch.export.ExportedProgram:
         return torch.export.export(_Traced(function, static), examples, dynamic_shapes=(dynamic,),
                                    strict=False)
 
+# %% ../../nbs/9_speed/01_compiled.ipynb #92aa891e
 @lru_cache(maxsize=None)
 def _machine() -> str:
     flags = next((l for l in lines_of('/proc/cpuinfo') if l.startswith('flags')), '')

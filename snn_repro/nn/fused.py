@@ -159,7 +159,7 @@ def fused_kernel(x, *setting):
     return (marked(s, pack_spikes(s.detach()))
             if s.requires_grad and not torch.compiler.is_compiling() else s)
 
-
+# %% ../../nbs/9_speed/04_fused.ipynb #2cc52683
 def _fusible(m: nn.Module) -> bool:
     """Whether this is a `Folded` of poolings, at most one convolution without a bias, and a plain
     batch normalisation."""
