@@ -162,8 +162,8 @@ def effect_table(found: list[Effect]) -> Table:
         j = e.top1
         known = pd.notna(j.low)
         power = f'{j.power:.2f}' if known else '–'
-        return ({'against': e.against, 'in a word': WORDS[j.verdict], 'points':
-                 f'{j.mean:+.2f}', 'interval': between(j.low, j.high, '+.2f'), 'P(better)': f'{j.above:.2f}',
+        return ({'against': e.against, 'in a word': WORDS[j.verdict], 'points': f'{j.mean:+.2f}',
+                 'interval': between(j.low, j.high, '+.2f'), 'P(better)': f'{j.above:.2f}',
                  'power': power} | {k: f'{v:+.2f}' for k, v in e.beside.items()}
                 | {'time': f'×{e.time:.2f}'})
     return Table(map(line, found)).set_index('against')
