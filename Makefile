@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 .PHONY: reproduce test test-portable release-test prepare exhibits results notebooks lab docs lock
 
-$(READY): settings.ini setup.py constraints.txt
+$(READY): settings.ini setup.py pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PY) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@

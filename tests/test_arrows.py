@@ -1,4 +1,4 @@
-"""Arrows between modules point one way (`.importlinter` says which), readers of records do without
+"""Arrows between modules point one way (`pyproject.toml` says which), readers of records do without
 torch, and a module can be held in the head."""
 import ast, json, re, shutil, subprocess, sys
 from importlib import import_module
@@ -44,7 +44,7 @@ def test_arrows_point_down():
 def test_an_arrow_that_goes_up_or_a_module_without_a_place_is_seen(module, line, tmp_path):
     shutil.copytree(package, tmp_path/'snn_repro',
                     ignore=shutil.ignore_patterns('__pycache__', 'assets'))
-    shutil.copy(root/'.importlinter', tmp_path)
+    shutil.copy(root/'pyproject.toml', tmp_path)
     with (tmp_path/'snn_repro'/f'{module}.py').open('a') as f: f.write(f'\n{line}\n')
     assert lint(tmp_path).returncode != 0
 

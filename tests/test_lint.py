@@ -35,5 +35,5 @@ def test_what_is_meant_to_be_read_is_narrow():
 def test_the_test_sees_what_is_wrong(tmp_path):
     file = tmp_path/'a.py'
     file.write_text(f'import os\n\ndef f(x=[]): return x\n\ny = {"1 + " * 40}1\n')
-    code, said = ruff(file, '--config', root/'ruff.toml')
+    code, said = ruff(file, '--config', root/'pyproject.toml')
     assert code == 1 and all(rule in said for rule in ('F401', 'B006', 'E501'))
