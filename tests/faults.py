@@ -13,7 +13,7 @@ from snn_repro.analysis.exhibits import find_experiment
 from snn_repro.core.spec import variant
 from snn_repro.experiments.tiers import find_tier
 from snn_repro.losses.objectives import CE
-from snn_repro.training.environment import load, probe
+from snn_repro.training.environment import load_split, probe
 from snn_repro.training.loop import FrozenANN, build, optimizer, train_epoch
 
 STILL = 'tks-table3-cifar10-resnet19-{}'.format
@@ -40,7 +40,7 @@ class Mistaken(CE):
 
 
 def look(e) -> dict:
-    split, _ = load(e.data, None, e.seed, e.T)
+    split, _ = load_split(e.data, None, e.seed, e.T)
     net = build(e, split)
     opt, asked = optimizer(net, e.recipe), any(o.needs_teacher for o in e.objective)
     teacher = FrozenANN(build(e.teacher, split)) if asked else None

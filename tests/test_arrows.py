@@ -84,3 +84,15 @@ def test_a_chapter_and_its_module_bear_one_name():
         code = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'code')
         found = re.search(r'^#\| *default_exp +(\S+)', code, re.M)
         if found: assert found[1].split('.')[-1] == path.stem[3:], path
+
+
+def test_no_two_modules_share_a_public_name():
+    "But for what answers a verb of the command line, which is named as it is typed."
+    homes = {}
+    for path in modules():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith('_'):
+                homes.setdefault(node.name, []).append(name(path))
+    assert len(homes) > 500
+    twice = {k: v for k, v in homes.items() if len(set(v) - {'cli/verbs'}) > 1}
+    assert not twice, twice

@@ -11,10 +11,10 @@ from spikingjelly.activation_based import neuron
 from snn_repro.bench import gpu, suite as benches, timing as races
 from snn_repro.bench.baselines import (PEERS, SpikingJellyNet, fresh, memory_optimised,
                                        spikingjelly_triangle)
-from snn_repro.bench.suite import (RESNET19, RESNET20, SEW, VGG, data, inference, memory,
+from snn_repro.bench.suite import (RESNET19, RESNET20, SEW, VGG, loading_race, inference, memory,
                                    memory_lif, neurons, peaks, programme, training)
-from snn_repro.bench.timing import (BenchConfig, Benchmark, Row, in_subprocess, peak, race, rows,
-                                    saved_bytes)
+from snn_repro.bench.timing import (BenchConfig, Benchmark, BenchRow, in_subprocess, peak, race,
+                                    ratio_rows, saved_bytes)
 from snn_repro.bench.workloads import Runner
 from snn_repro.cli.main import main
 from snn_repro.core.spec import UserError
@@ -133,11 +133,11 @@ def test_times_are_those_of_the_contender():
 
 
 def test_more_is_better():
-    r, = rows('x', {'ours': [1, 2, 4], 'them': [10, 10, 10]}, 'ms', {'them': 'far away'})
+    r, = ratio_rows('x', {'ours': [1, 2, 4], 'them': [10, 10, 10]}, 'ms', {'them': 'far away'})
     assert (r.id, r.against, r.ratio, r.low, r.high, r.ours, r.theirs, r.unit,
             r.repeats, r.note) == ('x', 'them', 5, 3.75, 7.5, 2, 10, 'ms', 3, 'far away')
-    assert [(r.against, r.ratio) for r in rows('x', {'ours': [1], 'bits': [2], 'them': [4]},
-                                               ours='bits')] == [('ours', .5), ('them', 2)]
+    assert [(r.against, r.ratio) for r in ratio_rows('x', {'ours': [1], 'bits': [2], 'them': [4]},
+                                                     ours='bits')] == [('ours', .5), ('them', 2)]
 
 
 # the scales
@@ -211,7 +211,8 @@ def test_every_race_gives_its_rows():
                                       against=('spikingjelly', 'ann')),
                       'infer': partial(inference, task=NETS['vgg']),
                       'bits': partial(training, task=TINY, ours='bits', against=('ann',)),
-                      'memory': partial(memory, task=TINY), 'data': partial(data, task=TINY),
+                      'memory': partial(memory, task=TINY),
+                      'data': partial(loading_race, task=TINY),
                       'lif': partial(neurons, shape=(3, 4, 5, 6, 7)),
                       'lif-bytes': partial(memory_lif, shape=(4, 8, 8, 8, 8)),
                       'peak': partial(peaks, task=TINY)}.items():
@@ -315,10 +316,10 @@ def test_a_wide_membrane_keeps_spikingjellys_kernels_and_our_gradient(dtype, spi
     if dtype != torch.float64: monkeypatch.setattr(reference, 'multi_step', None)   # the plain loop
     x, grad = (torch.randn(4, 8, 512, generator=torch.Generator().manual_seed(s)).to(dtype)
                for s in (0, 1))
-    s, g = gpu.apart(spikingjelly_triangle(TET_LIF), x, grad, TET_LIF)
+    s, g = gpu.spike_deviation(spikingjelly_triangle(TET_LIF), x, grad, TET_LIF)
     assert s <= spikes and g <= gradient
-    assert gpu.apart(lambda x: (x > 5).to(x.dtype) + 0*x, x,
-                     grad, TET_LIF)[1] == 1, 'no gradient at all'
+    assert gpu.spike_deviation(lambda x: (x > 5).to(x.dtype) + 0*x, x,
+                               grad, TET_LIF)[1] == 1, 'no gradient at all'
 
 
 def test_full_memory_is_one_line_and_keeps_what_was_found(refused, settled, monkeypatch, tmp_path):
@@ -339,7 +340,7 @@ def settled(monkeypatch):
 def made_up(monkeypatch, *heats): monkeypatch.setattr(benches, 'programme', lambda: list(heats))
 
 def one(id, how, ratio=2.):
-    return [Row(id, 'them', ratio, ratio, ratio, 1., ratio, 'ms', how.repeats, 'a remark')]
+    return [BenchRow(id, 'them', ratio, ratio, ratio, 1., ratio, 'ms', how.repeats, 'a remark')]
 
 
 def test_the_process_starts_again_with_its_allocator(monkeypatch):

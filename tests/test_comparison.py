@@ -17,8 +17,8 @@ from snn_repro.analysis.early_losses import TOLERANCE, alarms, early
 from snn_repro.analysis.replication import AGREES, CANNOT_TELL, DIFFERS, replication
 from snn_repro.core.spec import UserError
 from snn_repro.experiments.tiers import find_tier
-from snn_repro.records.ledger import LEDGER, read, run_of
-from snn_repro.records.runs import Runs, pack
+from snn_repro.records.ledger import LEDGER, read_ledger, run_of
+from snn_repro.records.runs import Runs, pack_records
 from test_startup import TORCH, imported
 
 committed, MINI = Path(__file__).parents[1]/'results/mini', find_tier('mini')
@@ -37,7 +37,7 @@ def faulty(runs, tmp_path_factory):
     instead = {r.id: replace(other, id=r.id, config=r.config)
                for r, other in zip(by['TKS'], by['TKS (text)'])}
     found = [instead.get(e.id) or r for e in plan(ASKED, MINI) if e.seed < 5 and (r := runs.get(e))]
-    return pack(found, tmp_path_factory.mktemp('faulty')/'packed')
+    return pack_records(found, tmp_path_factory.mktemp('faulty')/'packed')
 
 
 @pytest.fixture(scope='module')
@@ -161,15 +161,15 @@ def test_processor_commit_and_day_of_a_record():
     for env, said in (({}, 'not known'), ({'commit': 'abc'}, 'abc'),
                       ({'commit': 'abc', 'dirty': True}, 'abc, changed')):
         assert comparison.commit(a_record(**env)) == said
-    assert comparison.span(['', '2026-01-02', '2026-01-01']) == '2026-01-01 to 2026-01-02'
-    assert 'not recorded' in comparison.span([''])
+    assert comparison.days_text(['', '2026-01-02', '2026-01-01']) == '2026-01-01 to 2026-01-02'
+    assert 'not recorded' in comparison.days_text([''])
     assert comparison.distinct(['a', 'b', 'b', 'c', 'd']) == 'b, a, c and 1 more'
 
 
 def test_days_come_from_the_record_or_the_ledger(runs):
     records = [runs.find(i) for i in list(runs.opened)[:3]]
     silent = [replace(r, env={k: v for k, v in r.env.items() if k != 'date'}) for r in records]
-    entered = {l.run: l.date for l in read(committed.parent/LEDGER)}
+    entered = {l.run: l.date for l in read_ledger(committed.parent/LEDGER)}
     assert comparison.dates(runs, silent) == [entered[run_of(r)] for r in records]
     later = [replace(r, env=r.env | {'date': '2027-01-01'}) for r in records]
     assert comparison.dates(runs, later) == ['2027-01-01']*3

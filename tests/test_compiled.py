@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from snn_repro.nn import compiled
-from snn_repro.nn.compiled import bptt, can_compile, compiled_lif, fire, run
+from snn_repro.nn.compiled import bptt, can_compile, compiled_lif, fire, run_compiled
 from snn_repro.nn.kernels import fused_lif
 from snn_repro.nn.neurons import (ENOF_LIF, LIF, TET_LIF, TKS_LIF, ATan, Rectangle, Sigmoid, Tanh,
                                   Triangle, lif)
@@ -132,21 +132,21 @@ def counted(x):
 
 def test_compiled_code_runs_and_serves_all_sizes():
     counted.calls = 0
-    assert torch.equal(run(counted, (), 'tN', torch.ones(2, 30)), torch.full((2, 30), 3.))
+    assert torch.equal(run_compiled(counted, (), 'tN', torch.ones(2, 30)), torch.full((2, 30), 3.))
     traced = counted.calls
     for n in (2, 7, 5000):
-        assert torch.equal(run(counted, (), 'tN', torch.arange(2.*n).view(2, n)),
+        assert torch.equal(run_compiled(counted, (), 'tN', torch.arange(2.*n).view(2, n)),
                            2*torch.arange(2.*n).view(2, n) + 1)
     assert counted.calls == traced, 'Python was called'
     # a free size of one
-    assert (torch.equal(run(counted, (), 'tN', torch.ones(2, 1)), torch.full((2, 1), 3.)) and
-            counted.calls == traced + 1)
+    one = run_compiled(counted, (), 'tN', torch.ones(2, 1))
+    assert torch.equal(one, torch.full((2, 1), 3.)) and counted.calls == traced + 1
 
 
 def test_the_next_process_loads_what_was_compiled(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     forget()
-    def ask(): return run(counted, (), 'N', torch.ones(9)).tolist() == [3.]*9
+    def ask(): return run_compiled(counted, (), 'N', torch.ones(9)).tolist() == [3.]*9
     try:
         assert ask()
         file, = (tmp_path/'snn_repro').glob('*')
@@ -156,7 +156,7 @@ def test_the_next_process_loads_what_was_compiled(tmp_path, monkeypatch):
             forget()
             assert ask()
             with pytest.raises(AssertionError, match='compiled again'):
-                run(counted, (), 'N', torch.ones(9, dtype=torch.float64))
+                run_compiled(counted, (), 'N', torch.ones(9, dtype=torch.float64))
         # elsewhere, since a process that has loaded a file need not open it again
         damaged = tmp_path/'next'/file.relative_to(tmp_path)
         damaged.parent.mkdir(parents=True)
@@ -189,7 +189,7 @@ def test_without_a_compiler_it_says_so_once(monkeypatch):
         with warnings.catch_warnings():
             warnings.simplefilter('error')
             assert not can_compile('cpu')
-            assert torch.equal(run(counted, (), 'N', torch.ones(9)),
+            assert torch.equal(run_compiled(counted, (), 'N', torch.ones(9)),
                                torch.full((9,), 3.)), 'called as it is'
     finally:
         for f in (compiled._for_shapes, can_compile): f.cache_clear()

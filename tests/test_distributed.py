@@ -18,7 +18,7 @@ from snn_repro.losses.objectives import CE, TET
 from snn_repro.nn import kernels
 from snn_repro.nn.neurons import LIFNode
 from snn_repro.training.checkpoint import FOLDER
-from snn_repro.training.environment import Runtime, load
+from snn_repro.training.environment import Runtime, load_split
 from snn_repro.training.fit import fit
 from snn_repro.training.loop import FrozenANN, build, evaluate, optimizer, train_steps
 
@@ -34,7 +34,7 @@ def bytes_of(folder): return {n: (folder/n).read_bytes() for n in FILES}
 
 def gradients(e, training: bool, sync=True):
     "All gradients and running statistics of one step in float64, in this process's team."
-    dist, (split, _) = team(), load(e.data, None, e.seed, e.T)
+    dist, (split, _) = team(), load_split(e.data, None, e.seed, e.T)
     torch.set_default_dtype(torch.float64)
     try:
         net, teacher = (build(e, split).double(),
@@ -83,7 +83,7 @@ def test_two_processes_give_the_gradients_of_one():
 
 
 def answers(e, n):
-    dist, (split, _) = team(), load(e.data, None, e.seed, e.T)
+    dist, (split, _) = team(), load_split(e.data, None, e.seed, e.T)
     few = type(split.test)(split.test.x[:n], split.test.y[:n])
     return evaluate(build(e, split), few, 20, dist)
 
@@ -100,11 +100,11 @@ def test_every_test_image_is_seen_once_and_in_order():
 
 def with_a_broken_share(e):
     from snn_repro.training import loop as epochs
-    dist, fetch = team(), epochs.fetch
+    dist, fetch = team(), epochs.fetch_batch
     def broken(*a):
         if dist.rank == 1: raise UserError('this image cannot be read', 'n01/b.jpg')
         return fetch(*a)
-    epochs.fetch = broken
+    epochs.fetch_batch = broken
     gradients(e, True)
 
 
@@ -222,7 +222,7 @@ def test_bfloat16_is_exact_after_a_kill_and_nearly_as_good(tmp_path):
 
 
 def test_the_membrane_is_float32_in_a_bfloat16_net():
-    split, _ = load(MINI.data, None, 0, MINI.T)
+    split, _ = load_split(MINI.data, None, 0, MINI.T)
     net, seen = build(MINI, split), []
     membranes = kernels._membranes
     def watch(x, *rest):

@@ -16,9 +16,9 @@ from snn_repro.metrics.energy import PICOJOULES, energy, operations
 from snn_repro.models.resnet20 import EnofResNet20
 from snn_repro.models.small import SmallResNet, SmallSEW, SmallVGG
 from snn_repro.nn.neurons import ENOF_LIF
-from snn_repro.records.runs import Runs, check_part, open_run, pack
+from snn_repro.records.runs import Runs, check_part, open_run, pack_records
 from snn_repro.training.fit import fit
-from snn_repro.training.operations import count, count_operations, counted
+from snn_repro.training.operations import operations_by_layer, count_operations, with_operations
 
 T, SHAPE = 3, (3, 16, 16)
 ARCHS = {'vgg': SmallVGG(neuron=ENOF_LIF), 'resnet': SmallResNet(neuron=ENOF_LIF),
@@ -51,7 +51,7 @@ def inputs_of(net, x):
 @pytest.mark.parametrize('name', ARCHS)
 def test_counts_from_shapes_and_spikes(name):
     net, x = net_and_images(ARCHS[name])
-    found, seen = count(net, x, batch=len(x)), inputs_of(net, x)
+    found, seen = operations_by_layer(net, x, batch=len(x)), inputs_of(net, x)
     assert set(found) == {*seen, 'sums', 'neurons'}
     for layer, (m, read, out) in seen.items():
         per_place = prod(m.weight.shape[1:])
@@ -73,7 +73,7 @@ def test_all_that_spikingjelly_counts_and_nothing_else_but_the_neurons(name):
     counters = [MACCounter(extra_ignore_modules=[nn.BatchNorm2d]),
                 ACCounter(extra_ignore_modules=[nn.BatchNorm2d])]
     with torch.no_grad(), DispatchCounterMode(counters): net(x)
-    found = count(net, x, batch=len(x))
+    found = operations_by_layer(net, x, batch=len(x))
     neurons, _, _ = found.pop('neurons')
     assert ([sum(v) * len(x) for v in list(zip(*found.values()))[:2]] ==
             pytest.approx([c.get_total() for c in counters]))
@@ -82,7 +82,7 @@ def test_all_that_spikingjelly_counts_and_nothing_else_but_the_neurons(name):
 
 def test_averages_are_added_as_the_spikes_before_them():
     net, x = net_and_images(ARCHS['vgg'])
-    seen, found = inputs_of(net, x), count(net, x, batch=len(x))
+    seen, found = inputs_of(net, x), operations_by_layer(net, x, batch=len(x))
     m, read, _ = seen['body.1.1']
     spikes = (4 * read).round()
     by_loop = 0
@@ -95,10 +95,11 @@ def test_averages_are_added_as_the_spikes_before_them():
 def test_the_first_layer_runs_once_for_an_image_and_at_each_step_of_a_clip():
     net, _ = net_and_images(ARCHS['vgg'])
     image, clip = torch.rand(4, *SHAPE), torch.rand(5, 4, *SHAPE)
-    assert (count(net, clip)['stem.0'][0] == 5 * count(net, image)['stem.0'][0] ==
-            5 * 27 * 8 * 16 * 16)
+    once, all_steps = (operations_by_layer(net, x)['stem.0'][0] for x in (image, clip))
+    assert all_steps == 5 * once == 5 * 27 * 8 * 16 * 16
     for x in (image, clip):
-        assert count(net, x, batch=4)['stem.0'] == count(net, x, batch=1)['stem.0']
+        four, one = (operations_by_layer(net, x, batch=n)['stem.0'] for n in (4, 1))
+        assert four == one
 
 
 @pytest.fixture(scope='module')
@@ -111,17 +112,17 @@ def run(tmp_path_factory):
 
 def test_a_run_is_counted_from_its_folder_and_survives_packing(run, tmp_path):
     record, home = run
-    found = counted(record, home / record.id)
+    found = with_operations(record, home / record.id)
     assert found.metrics['operations'] == count_operations(home / record.id)
-    again = Runs(pack([found], tmp_path / 'packed')).find(record.id)
+    again = Runs(pack_records([found], tmp_path / 'packed')).find(record.id)
     assert (operations(again) == operations(found) and
             energy(again) == energy(found) > energy(again, merged=True))
-    assert counted(again, 'nowhere') is again
+    assert with_operations(again, 'nowhere') is again
     assert operations(again, 'classifier') == {'mac': 2 * 32 * 9 * 10, 'ac': 0}
 
 
 def test_energy_is_the_sum_of_its_parts_at_the_printed_prices(run):
-    record = counted(run[0], run[1] / run[0].id)
+    record = with_operations(run[0], run[1] / run[0].id)
     n = operations(record)
     assert (energy(record) == pytest.approx((4.6 * n['mac'] + .9 * n['ac']) / 1e6) and
             PICOJOULES == {'mac': pytest.approx(4.6), 'ac': .9})
@@ -133,7 +134,7 @@ def test_a_record_without_operations_says_so(run):
     record = replace(run[0], metrics={k: v for k, v in run[0].metrics.items() if k != 'operations'})
     with pytest.raises(UserError, match='not counted'): energy(record)
     with pytest.raises(UserError, match='no layer'):
-        energy(counted(record, run[1] / record.id), 'stem')
+        energy(with_operations(record, run[1] / record.id), 'stem')
     with pytest.raises(UserError, match='not finished'): count_operations(run[1])
 
 
@@ -143,7 +144,7 @@ def test_outcomes_of_old_packed_records_are_read(run, tmp_path):
     for bad in (run[0].outcomes['sure'][:-1], run[0].outcomes['sure'].astype('f4'),
                 run[0].outcomes['sure'].astype('u2')):
         with pytest.raises(UserError): check_part('outcomes', old | {'sure': bad})
-    packed = Runs(pack([run[0]], tmp_path / 'packed', sure=[run[0].id])).find(run[0].id)
+    packed = Runs(pack_records([run[0]], tmp_path / 'packed', sure=[run[0].id])).find(run[0].id)
     assert (packed.outcomes['sure'] == run[0].outcomes['sure']).all()
 
 

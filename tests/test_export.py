@@ -13,7 +13,7 @@ from torch import nn
 
 from conftest import NAME, TINY
 from snn_repro.core.files import seal
-from snn_repro.core.own import load
+from snn_repro.core.own import import_file
 from snn_repro.core.spec import UserError
 from snn_repro.models.resnet19 import ThinResNet19
 from snn_repro.models.resnet20 import EnofResNet34, ThinResNet20
@@ -262,7 +262,7 @@ def test_a_net_of_ones_own_is_written(tmp_path):
     "A ResNet of torchvision: blocks that are not ours, a neuron that is called twice."
     file = tmp_path/'my_net.py'
     file.write_text((root/'snn_repro/assets/my_net.txt').read_text())
-    trained, x, want = made(load(file).MyResNet(depths=(1, 1, 1, 1)), 4, n=200)
+    trained, x, want = made(import_file(file).MyResNet(depths=(1, 1, 1, 1)), 4, n=200)
     files = put(written(to_spikingjelly, trained) | written(to_torch, trained), tmp_path)
     theirs = runpy.run_path(str(files/'net.py'))['load']()
     nodes = [m for m in theirs.modules() if isinstance(m, neuron.LIFNode)]

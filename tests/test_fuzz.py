@@ -19,17 +19,17 @@ from snn_repro.analysis.exhibits import asked
 from snn_repro.analysis.report import effort
 from snn_repro.analysis.tables import MEASURES
 from snn_repro.cli.main import main
-from snn_repro.cli.status import compare, status
+from snn_repro.cli.status import compare_two, status
 from snn_repro.core import files
 from snn_repro.core.distributed import Distributed
 from snn_repro.core.files import ERROR, LOCK, SEAL, held, locked
 from snn_repro.core.spec import UserError, edits
-from snn_repro.core.system import PLACE, cache_folder, commit_of, count, place
+from snn_repro.core.system import PLACE, cache_folder, commit_of, env_count, place
 from snn_repro.experiments.experiment import Experiment
 from snn_repro.experiments.tiers import find_tier
 from snn_repro.metrics.classification import condense, outcomes, summary
 from snn_repro.records.queue import PLAN, Queue
-from snn_repro.records.runs import SCHEMA, Runs, pack, save_run
+from snn_repro.records.runs import SCHEMA, Runs, pack_records, save_run
 from snn_repro.training.checkpoint import FOLDER, Progress, Sums, _digest, capture
 from snn_repro.training.environment import threads
 from snn_repro.training.slurm import queued
@@ -322,7 +322,7 @@ def honest(tmp_path_factory):
     features = rng.normal(size=(12, 4)).astype('f2')
     record = save_run(home/E.id, E.to_dict(), env, history, logits, labels, features,
                       summary(outcomes(logits, labels)), {'w': np.zeros((2, 2), 'f4')})
-    packed = pack([record], home/'packed', features=[E.id])
+    packed = pack_records([record], home/'packed', features=[E.id])
     read = lambda folder: {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
     return Honest({'loose': read(home/E.id), 'packed': read(packed), 'arrays': {
         'outputs.safetensors': {'logits': logits, 'labels': labels},
@@ -555,7 +555,7 @@ def test_two_runs_are_compared_or_refused(home, honest, data):
     other = folder.with_name('other')
     other.mkdir()
     for name, content in honest['loose'].items(): (other/name).write_bytes(content)
-    told(home, lambda: compare(folder, other), folder)
+    told(home, lambda: compare_two(folder, other), folder)
 
 
 # What another job, a container or a home directory leaves in the environment
@@ -578,7 +578,7 @@ def test_a_mangled_environment_costs_nothing(home, monkeypatch, left):
         for k, v in left.items(): m.setenv(k, v)
         def look():
             rank, size = place()
-            assert (0 <= rank < size and count('SLURM_NTASKS') >= 0 and
+            assert (0 <= rank < size and env_count('SLURM_NTASKS') >= 0 and
                     cache_folder().is_absolute() and os.access(cache_folder(), os.W_OK))
             if 'PATH' in left:
                 assert commit_of(Path(files.__file__)) == (None, None) and queued('a') is None

@@ -21,7 +21,7 @@ from snn_repro.nn.compiled import compiled_lif
 from snn_repro.nn.fused import HOW, fuse
 from snn_repro.nn.kernels import fused_lif
 from snn_repro.nn.neurons import ENOF_LIF, TET_LIF, TKS_LIF
-from snn_repro.training.environment import Runtime, load, probe
+from snn_repro.training.environment import Runtime, load_split, probe
 from snn_repro.training.fit import fit
 from snn_repro.training.launch import launch
 
@@ -76,7 +76,7 @@ def test_a_net_learns_as_on_the_processor(arch, keep):
 def test_the_first_losses_are_those_of_the_processor(name, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
     e = miniature(name, 12)
-    split, _ = load(e.data, None, e.seed, e.T)
+    split, _ = load_split(e.data, None, e.seed, e.T)
     there = split._replace(train=split.train.to(DEVICE))
     a, b = probe(e, there, Distributed(device=DEVICE)), probe(e, split)
     assert a.keys() == b.keys() and b
@@ -113,7 +113,7 @@ def test_workers_share_a_gpu(tmp_path):
 @pytest.mark.skipif(DEVICE != 'cuda', reason='needs a GPU')
 def test_a_full_memory_is_told_in_one_line(tmp_path):
     e = miniature(NAMES[0])
-    load(e.data, None, e.seed, e.T)
+    load_split(e.data, None, e.seed, e.T)
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(1e-6)
     try:

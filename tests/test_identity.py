@@ -8,9 +8,9 @@ import pytest
 
 from conftest import NAME
 from snn_repro.analysis.catalogue import contents, key_of, plan
-from snn_repro.analysis.exhibits import asked, find
+from snn_repro.analysis.exhibits import asked, find_exhibits
 from snn_repro.core.files import SEAL
-from snn_repro.core.spec import UserError, edits, source_of
+from snn_repro.core.spec import UserError, edits, own_source
 from snn_repro.experiments.experiment import Experiment
 from snn_repro.experiments.tiers import TIERS, find_tier
 from snn_repro.losses.objectives import CE
@@ -39,7 +39,7 @@ def test_the_ids_of_all_records_stay():
 
 
 def test_the_ids_of_all_planned_runs_stay():
-    planned = {replace(e, seed=0).id for t in TIERS.values() for e in plan(find(), t)}
+    planned = {replace(e, seed=0).id for t in TIERS.values() for e in plan(find_exhibits(), t)}
     assert planned == contents()['runs'].keys()
     assert 'source' not in json.dumps(E.to_dict())
 
@@ -53,7 +53,7 @@ def test_the_ids_of_version_0_1_stay():
 
 def test_a_class_of_ones_own_has_its_source_beside_its_type():
     d = json.loads(OWN.to_json())
-    assert d['objective'][0]['source'] == source_of(Louder) and len(source_of(Louder)) == 10
+    assert d['objective'][0]['source'] == own_source(Louder) and len(own_source(Louder)) == 10
     again = Experiment.from_dict(d)
     assert again == OWN and again.id == OWN.id and key_of(d) == OWN.key
     assert edits(OWN, ['objective.0.times=2']).objective[0].times == 2.
@@ -94,7 +94,7 @@ def folder(tmp_path, monkeypatch):
     def digits():
         for m in ('mine', 'near', 'further', 'parts', 'parts.deep'): sys.modules.pop(m, None)
         importlib.invalidate_caches()
-        return source_of(importlib.import_module('mine').Mine)
+        return own_source(importlib.import_module('mine').Mine)
     yield digits, tmp_path
     for m in ('mine', 'near', 'further', 'parts', 'parts.deep'): sys.modules.pop(m, None)
 
@@ -151,7 +151,7 @@ class Term(CE):
 def test_in_a_notebook_the_class_counts_and_what_it_refers_to(notebook):
     def digits(*cells):
         for c in cells: found = notebook(c)
-        return source_of(found['Term'])
+        return own_source(found['Term'])
     by = 'def louder(v): return factor*v'
     first = digits('factor = 1', by, TERM)
     assert digits(TERM) == first == digits('aside = 3', TERM) == digits('# said beside\n' + TERM)
@@ -164,7 +164,7 @@ def test_in_a_notebook_the_class_counts_and_what_it_refers_to(notebook):
 
 def test_a_class_without_methods_counts_too(notebook):
     text = '@dataclass(frozen=True, kw_only=True)\nclass Plain(CE):\n    times: float = %s'
-    one, two, again = (source_of(notebook(text % v)['Plain']) for v in (1., 2., 1.))
+    one, two, again = (own_source(notebook(text % v)['Plain']) for v in (1., 2., 1.))
     assert one == again != two
 
 
@@ -172,8 +172,8 @@ def test_it_travels_with_the_class_to_another_process(notebook):
     import cloudpickle
     notebook('def louder(v): return v')
     term = notebook(TERM)['Term']
-    digits = source_of(term)
-    assert source_of(pickle.loads(cloudpickle.dumps(term))) == digits
+    digits = own_source(term)
+    assert own_source(pickle.loads(cloudpickle.dumps(term))) == digits
 
 
 def test_what_has_no_source_is_refused_in_one_line():
@@ -190,7 +190,7 @@ def test_a_function_without_source_is_named(notebook):
     notebook('exec("def louder(v): return v")')
     term = notebook(TERM)['Term']
     words = 'Term: it refers to louder, whose source cannot be found'
-    with pytest.raises(UserError, match=words): source_of(term)
+    with pytest.raises(UserError, match=words): own_source(term)
 
 
 # A name of the library
@@ -203,7 +203,7 @@ def exported(chapter: str) -> list[str]:
 
 def test_a_chapter_that_shows_the_librarys_class_has_its_ids(notebook):
     for text in exported('2_losses/05_tks'): found = notebook(text)
-    assert found['TKS'].__module__ == '__main__' and source_of(found['TKS']) == ''
+    assert found['TKS'].__module__ == '__main__' and own_source(found['TKS']) == ''
     term = found['TKS'](temperature=E.objective[0].temperature, peak=E.objective[0].peak)
     assert replace(E, objective=(term,)).id == E.id
 

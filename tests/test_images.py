@@ -16,7 +16,7 @@ from snn_repro.data.file_lists import read_cars, read_cub, read_dogs, read_tree
 from snn_repro.data.image_folders import (CUB200, Files, Folder, ImageNet1k, StanfordCars,
                                           StanfordDogs, decode)
 from snn_repro.data.images import (CIFAR10, CIFAR100, Images, Npz, cifar_images, content_order,
-                                   part, pixel_stats, stratified_indices)
+                                   subset, pixel_stats, stratified_indices)
 from snn_repro.data.source import check_split, manifest
 
 
@@ -291,7 +291,7 @@ def test_subsets_of_files_carry_their_names(pictures):
     whole = Folder(size=16).load(pictures, 0, 4).train
     i = whole.names.index(split.train.names[3])
     assert torch.equal(split.train.batch(torch.tensor([3]))[0],
-                       whole.batch(torch.tensor([i]))[0]) and part(whole, np.arange(12)) is whole
+                       whole.batch(torch.tensor([i]))[0]) and subset(whole, np.arange(12)) is whole
 
 
 RED = {'1': (1, 255, 255, 255), 'L': (76, 76, 76, 76), 'LA': ((76, 255), 76, 76, 76),

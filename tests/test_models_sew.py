@@ -16,7 +16,8 @@ from snn_repro.core.spec import UserError
 from snn_repro.models.blocks import normed
 from snn_repro.models.sew import (SEWBlock, SEWResNet18, SEWResNet19, SEWResNet34, SEWResNet50,
                                   ThinSEWResNet18, ThinSEWResNet19, from_spikingjelly,
-                                  load_spikingjelly, sew_block, spikingjelly_names, to_spikingjelly)
+                                  load_spikingjelly, sew_block, sew_to_spikingjelly,
+                                  spikingjelly_names)
 from snn_repro.nn.layers import NORMS, TDBN, TEBN, Arch
 from snn_repro.nn.neurons import LIF, ATan, ReLU, Sigmoid
 
@@ -57,7 +58,7 @@ def test_equal_to_spikingjelly(kind):
         if isinstance(m, nn.BatchNorm2d): m.momentum = 1.
     y, z = mine(clip).logits, other(clip)
     assert torch.allclose(y, z, atol=1e-8) and z.std() > 1e-3
-    there = to_spikingjelly(mine.state_dict(), arch)
+    there = sew_to_spikingjelly(mine.state_dict(), arch)
     assert list(there) == list(other.state_dict())
     # the running statistics as well
     assert all(torch.allclose(v, there[k], atol=1e-9) for k, v in other.state_dict().items())
@@ -73,9 +74,9 @@ def test_gradients_of_a_whole_net_equal_spikingjellys():
     mine, other, image = mine.double(), other.double(), torch.randn(3, 3, 32, 32).double()
     mine(image).logits.square().sum().backward()   # a still image: the stem is computed once
     other(image.expand(2, -1, -1, -1, -1)).square().sum().backward()
-    found = to_spikingjelly({k: p.grad for k, p in mine.named_parameters()} |
-                            {k: v for k, v in mine.state_dict().items()
-                             if k not in dict(mine.named_parameters())}, arch)
+    found = sew_to_spikingjelly({k: p.grad for k, p in mine.named_parameters()} |
+                                {k: v for k, v in mine.state_dict().items()
+                                 if k not in dict(mine.named_parameters())}, arch)
     for k, p in other.named_parameters():
         assert torch.allclose(found[k], p.grad, rtol=1e-6, atol=1e-9 * p.grad.abs().max().item()), k
     assert sum(p.grad.abs().max() > 0 for p in other.parameters()) == len(list(other.parameters()))
@@ -162,7 +163,7 @@ def test_a_block_equals_spikingjellys(p, c_in, width, stride, bottleneck):
 def test_round_trip_is_exact(kind):
     state, arch = known(kind), kind()
     ours = from_spikingjelly(state, arch)
-    back = to_spikingjelly(ours, arch)
+    back = sew_to_spikingjelly(ours, arch)
     assert list(back) == list(state) and all(back[k] is v for k, v in state.items())
     with torch.device('meta'): assert list(ours) == list(arch.build((3, 64, 64), 7, 1).state_dict())
     assert len(set(spikingjelly_names(arch).values())) == len(spikingjelly_names(arch))
@@ -174,7 +175,7 @@ def test_round_trip_of_other_settings():
         ours = from_spikingjelly(state, arch)
         with torch.device('meta'): net = arch.build((3, 64, 64), 7, 2)
         net.load_state_dict(ours, assign=True)
-        back = to_spikingjelly(ours, arch)
+        back = sew_to_spikingjelly(ours, arch)
         assert all(back[k] is v for k, v in state.items())
 
 
@@ -212,12 +213,12 @@ def test_strict_import(change, says):
     (SEWResNet50(), "SEWResNet50: unknown key 'body.4.shortcut")], ids=ids)
 def test_strict_export(arch, says):
     with torch.device('meta'): state = SEWResNet18().build((3, 64, 64), 7, 1).state_dict()
-    with pytest.raises(UserError, match=says): to_spikingjelly(state, arch)
+    with pytest.raises(UserError, match=says): sew_to_spikingjelly(state, arch)
 
 
 def test_export_of_two_channels_is_refused():
     with torch.device('meta'): state = SEWResNet18().build((2, 64, 64), 7, 1).state_dict()
-    with pytest.raises(UserError, match='3 channels'): to_spikingjelly(state, SEWResNet18())
+    with pytest.raises(UserError, match='3 channels'): sew_to_spikingjelly(state, SEWResNet18())
 
 
 class Bomb:

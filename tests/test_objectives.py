@@ -18,7 +18,7 @@ from snn_repro.experiments.experiment import Experiment
 from snn_repro.experiments.tiers import find_tier
 from snn_repro.losses.agreement import ETC, TWKD_ANN, TWKD_SELF, Agreement
 from snn_repro.losses.inputs import check_labels
-from snn_repro.losses.laf import LAF, read
+from snn_repro.losses.laf import LAF, seen_through
 from snn_repro.losses.objectives import (CE, KD, LTS, TET, Objective, Teacher, check_objectives,
                                          mean_logits, soft_kl, total)
 from snn_repro.losses.pairs import Pair, pick_pairs, running_mean
@@ -476,7 +476,7 @@ def test_the_functions_below_the_terms():
             told(lambda: f(wrong), 'logits')
     told(lambda: teacher_of(logits, mask.T, 3.), 'mask')
     told(lambda: soft_kl(logits[0], logits[0, :1], 1.), 'soft_kl')
-    told(lambda: read(nn.Linear(D, K), draw(B, D + 1)), 'classifier')
+    told(lambda: seen_through(nn.Linear(D, K), draw(B, D + 1)), 'classifier')
 
 
 def test_a_check_waits_for_no_device_that_has_no_values():

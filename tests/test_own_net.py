@@ -43,7 +43,7 @@ def test_a_setting_is_put_by_its_name():
 
 
 def test_with_relu_it_is_torchvisions_net():
-    arch = own.load(written()).MyResNet(depths=(1, 1, 1, 1))
+    arch = own.import_file(written()).MyResNet(depths=(1, 1, 1, 1))
     torch.manual_seed(0)
     ours = arch.ann().build((3, 12, 12), 7, 1).double()
     theirs = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=7)
@@ -96,7 +96,7 @@ def test_a_net_that_cannot_be_one_says_so(parts, words):
 
 def test_two_workers_train_it_and_it_answers(monkeypatch):
     file = written()
-    own.load(file)
+    own.import_file(file)
     e = edits(asked(NAME, find_tier('mini'))[1],
               ['arch=MyResNet', 'arch.depths=[1,1,1,1]', *SHORT])
     runs = [replace(e, seed=s) for s in (0, 1)]

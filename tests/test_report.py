@@ -15,9 +15,9 @@ from snn_repro.analysis.catalogue import fill, find, plan
 from snn_repro.analysis.claims import CLAIMS, verdicts
 from snn_repro.analysis.markup import SIGNS, look_of
 from snn_repro.analysis.stats import BORDERLINE
-from snn_repro.analysis.tables import LEGEND, MARK, Measure, Row, leaders, marked, table, to_text
+from snn_repro.analysis.tables import LEGEND, MARK, Measure, Row, leaders, has_mark, table, to_text
 from snn_repro.experiments.tiers import TIERS, find_tier
-from snn_repro.records.runs import Runs, pack
+from snn_repro.records.runs import Runs, pack_records
 from test_startup import TORCH, imported
 
 committed, MINI = Path(__file__).parents[1]/'results/mini', find_tier('mini')
@@ -28,8 +28,8 @@ ASKED = find(['tks-fig3a', 'tks-table4'])
 def few(tmp_path_factory):
     "Three seeds of the committed runs of figure 3a and table 4, packed."
     runs = Runs(committed)
-    return pack([r for e in plan(ASKED, MINI) if e.seed < 3 and (r := runs.get(e))],
-                tmp_path_factory.mktemp('few')/'packed')
+    return pack_records([r for e in plan(ASKED, MINI) if e.seed < 3 and (r := runs.get(e))],
+                        tmp_path_factory.mktemp('few')/'packed')
 
 
 @pytest.fixture(scope='module')
@@ -92,7 +92,7 @@ def test_one_folder_has_neither_blocks_nor_names(few, tmp_path, capsys):
 
 def test_a_loose_folder_and_its_pack_print_the_same(cli, tmp_path):
     assert cli('run', NAME, '--out', tmp_path/'loose')[0] == 0
-    pack(Runs(tmp_path/'loose'), tmp_path/'packed')
+    pack_records(Runs(tmp_path/'loose'), tmp_path/'packed')
     loose, packed = (cli('report', '--runs', tmp_path/f, '--only', NAME, '--out', tmp_path/'page',
                          '--tables') for f in ('loose', 'packed'))
     assert (loose[:2] == packed[:2] and loose[0] == 0 and
@@ -241,7 +241,7 @@ def test_each_group_has_its_own_best():
 def test_the_mark_is_explained_wherever_it_stands():
     df = table(filled(a=STEADY, b=LOW), {'m': MEASURE})
     plain = table(filled(a=UNSTEADY, b=LOW), {'m': MEASURE})
-    assert df['points, ours'].tolist()[0].endswith(MARK) and marked(df) and not marked(plain)
+    assert df['points, ours'].tolist()[0].endswith(MARK) and has_mark(df) and not has_mark(plain)
     assert to_text(df, 120).splitlines()[-1] == LEGEND and LEGEND not in to_text(plain, 120)
     assert (f'<b>{df["points, ours"].iloc[0]}</b></td>' in (html := pages.html_table(df)) and
             LEGEND in html and 'best' in df._repr_html_())

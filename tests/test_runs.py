@@ -21,7 +21,7 @@ from snn_repro.experiments.scaling import MINI_RECIPE, mini
 from snn_repro.experiments.tiers import TIERS
 from snn_repro.metrics.classification import summary
 from snn_repro.records.runs import Runs
-from snn_repro.training.environment import load, threads
+from snn_repro.training.environment import load_split, threads
 from snn_repro.training.fit import fit, read_weights
 from snn_repro.training.launch import launch
 from snn_repro.training.loop import build, optimizer, train_epoch
@@ -110,7 +110,7 @@ def test_a_run_goes_on_from_the_weights_that_init_names(init, tmp_path):
     e = replace(mini(enof_experiment(CIFAR10(), 'ResNet-20', 2, init=init)),
                 recipe=replace(MINI_RECIPE, epochs=1))
     ends = read_weights(tmp_path/fit(e, tmp_path).id)
-    split, _ = load(e.data, None, e.seed, e.T)
+    split, _ = load_split(e.data, None, e.seed, e.T)
     net = build(e, split)
     assert any((w != ends[k]).any() for k, w in net.state_dict().items())
     net.load_state_dict(read_weights(tmp_path/e.teacher.id))

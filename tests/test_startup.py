@@ -84,14 +84,14 @@ def test_the_file_is_what_the_exhibits_declare(tmp_path):
 
 @pytest.mark.parametrize('name', TIERS)
 def test_both_lists_plan_the_same_runs_in_the_same_order(name):
-    real, told = (plan(which.find(), find_tier(name)) for which in (exhibits, catalogue))
+    real, told = (plan(x, find_tier(name)) for x in (exhibits.find_exhibits(), catalogue.find()))
     of = lambda runs, epochs: [(e.id, e.teacher and e.teacher.id, e.seed, epochs(e)) for e in runs]
     assert of(real, lambda e: e.recipe.epochs) == of(told, lambda e: e.epochs)
 
 
 def test_both_lists_are_filled_and_named_alike():
     runs, tier = Runs(results), find_tier('mini')
-    for real, told in zip(exhibits.find(), find(), strict=True):
+    for real, told in zip(exhibits.find_exhibits(), find(), strict=True):
         ids = [[(r.labels, r.paper, r.note, [f.id for f in found])
                 for r, found in fill(x, tier, runs)] for x in (real, told)]
         assert ids[0] == ids[1] and list(exhibits.names(real)) == list(catalogue.named(told))
@@ -129,7 +129,7 @@ def test_a_later_field_counts_only_away_from_its_default():
 
 
 def test_a_row_that_the_file_lacks_is_named():
-    x = exhibits.find(['tks-table4'])[0]
+    x = exhibits.find_exhibits(['tks-table4'])[0]
     with pytest.raises(UserError, match=r"'tks-table4-mars-sew-resnet-18-baseline' is not in "
                                         r"assets/exhibits.json \(.*make exhibits"):
         listed([x._replace(rows=(x.rows[0]._replace(

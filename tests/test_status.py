@@ -8,7 +8,7 @@ from conftest import NAME, TINY
 from snn_repro.cli.plan import share
 from snn_repro.cli.status import status
 from snn_repro.core.files import ERROR, LOCK, SEAL, write_json
-from snn_repro.core.text import span, table
+from snn_repro.core.text import span, text_table
 from snn_repro.records.queue import PLAN
 from snn_repro.records.runs import open_run
 
@@ -172,9 +172,9 @@ def test_plan_prints_hours_and_leaves_out_what_is_done(cli, tmp_path, monkeypatc
 
 def test_plan_subtracts_done_runs(cli, tmp_path):
     from snn_repro.analysis.catalogue import plan
-    from snn_repro.analysis.exhibits import find
+    from snn_repro.analysis.exhibits import find_exhibits
     from snn_repro.experiments.tiers import TIERS
-    for e in plan(find(['tks-fig-categories']), TIERS['mini'])[:15]:
+    for e in plan(find_exhibits(['tks-fig-categories']), TIERS['mini'])[:15]:
         (tmp_path/e.id).mkdir()
         write_json(tmp_path/e.id/SEAL, {})
     words = ' '.join(
@@ -204,7 +204,7 @@ def test_devices_share_the_longest_runs_first():
 def test_words_and_tables():
     assert [span(s) for s in (0, 59, 300, 9000, 10**7)] == ['0 s', '59 s', '5.0 min', '2.5 hours',
                                                             '116 days']
-    wide, narrow = (table(('run', 'n'), [('a-long-name', 12), ('b', 3)], w) for w in (20, 12))
+    wide, narrow = (text_table(('run', 'n'), [('a-long-name', 12), ('b', 3)], w) for w in (20, 12))
     assert wide.splitlines() == ['run           n', '-----------  --', 'a-long-name  12',
                                  'b             3']
     assert narrow.splitlines() == ['run', '---', 'a-long-name', '  n 12', 'b', '  n 3']

@@ -49,10 +49,10 @@ def fresh(*words):
 def test_what_a_file_holds():
     file = loss('Found')
     assert own.pick(str(file), Objective) is own.pick(f'{file}:Found', Objective)
-    assert own.load(file) is own.load(file.resolve())
+    assert own.import_file(file) is own.import_file(file.resolve())
     term = own.pick(str(file), Objective)()
-    assert own.sources(term).keys() == {'Found'} and not own.sources(CE())
-    assert 'class Found' in own.sources(term)['Found']['self']
+    assert own.own_sources(term).keys() == {'Found'} and not own.own_sources(CE())
+    assert 'class Found' in own.own_sources(term)['Found']['self']
 
 
 @pytest.mark.parametrize('text, words', [
@@ -67,9 +67,9 @@ def test_a_file_that_cannot_be_used_says_so(text, words):
 
 
 def test_a_file_that_changed_after_it_was_loaded_is_refused():
-    own.load(loss('Changing'))
+    own.import_file(loss('Changing'))
     with pytest.raises(UserError, match='changed after it was loaded'):
-        own.load(loss('Changing', weight=2.))
+        own.import_file(loss('Changing', weight=2.))
 
 
 @pytest.mark.parametrize('body, words', [

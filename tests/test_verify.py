@@ -12,8 +12,8 @@ from snn_repro.analysis.verify import BENCH, ROW, _scores
 from snn_repro.core.files import SEAL, seal
 from snn_repro.core.spec import UserError
 from snn_repro.metrics.classification import outcomes, summary
-from snn_repro.records.ledger import LEDGER, enter, enter_pack, hours, read, run_of, standing
-from snn_repro.records.runs import PACKED, RECORDS, SCHEMA, Runs, pack
+from snn_repro.records.ledger import LEDGER, enter, enter_pack, hours, read_ledger, run_of, standing
+from snn_repro.records.runs import PACKED, RECORDS, SCHEMA, Runs, pack_records
 
 root = Path(__file__).parents[1]
 results = root/'results'
@@ -38,7 +38,8 @@ def few(committed):
 def evidence(few, tmp_path):
     """A small folder of evidence in which nothing is wrong; the record in its last line is that of
     a student."""
-    pack(few, tmp_path/'results/mini', features=[r.id for r in few if r.features is not None])
+    drawn = [r.id for r in few if r.features is not None]
+    pack_records(few, tmp_path/'results/mini', features=drawn)
     enter_pack(tmp_path/'results/mini', 'mini')
     return tmp_path/'results'
 
@@ -255,8 +256,8 @@ def made(few, tmp_path):
         history = r.history.assign(test=r.history['test'].where(r.history['test'].isna(),
                                                                 numbers['top1']))
         env = {k: v for k, v in r.env.items() if k != 'teacher'}
-        pack([type(r)(r.id, r.config, env, numbers,
-                      {'outcomes': o, 'features': features, 'history': history}.get)],
+        pack_records([type(r)(r.id, r.config, env, numbers,
+                              {'outcomes': o, 'features': features, 'history': history}.get)],
              tmp_path/'results/mini', [r.id]*(features is not None), [r.id])
         enter_pack(tmp_path/'results/mini', 'mini')
         return tmp_path/'results'
@@ -325,7 +326,7 @@ def test_a_lost_teacher_is_told_by_each_student_and_the_ledger(evidence, faults,
 
 def test_a_teacher_may_lie_in_another_packed_folder(evidence, faults, few):
     rewritten(evidence, lambda lines: lines.pop(0))
-    pack(few[:1], evidence/'teachers')
+    pack_records(few[:1], evidence/'teachers')
     assert faults(evidence) == [] and len(faults(evidence/'mini')) == 2
 
 
@@ -386,7 +387,7 @@ def test_entering_leaves_every_earlier_byte(few, tmp_path):
         now = path.read_bytes()
         assert now.startswith(before) and (now == before) == (n == 0)
         before = now
-    lines = read(path)
+    lines = read_ledger(path)
     assert (len(lines) == len(few) + 1 and all(l.remark == 'one, "two" three' for l in lines) and
             len(path.read_text().splitlines()) == len(lines) + 1)
     assert standing(lines)[run_of(few[0])].purpose == 'discarded'
@@ -403,7 +404,7 @@ def test_a_line_says_where_a_run_was_trained_and_from_what(few, tmp_path):
                            'hardware': {'cpu': 'a,\n"b"\ud800', 'cores': 3, 'gpu': 'G 1'}},
                   r.metrics, r.load)
     enter([odd], tmp_path/LEDGER, 'mini', 'preliminary', 'tried')
-    line, = read(tmp_path/LEDGER)
+    line, = read_ledger(tmp_path/LEDGER)
     assert line[1:] == ('mini', r.id, 'preliminary', r.env['seconds'], 'a, "b"?', '3', 'cuda G 1',
                         '', 'tried; from changes that were not committed')
     assert len(line.date) == 10 and standing([line]).keys() == {run_of(odd)}
@@ -413,12 +414,12 @@ def test_packing_anew_discards_what_was_there(evidence, faults, few):
     before = (evidence/LEDGER).read_bytes()
     newer = [type(r)(r.id, r.config, r.env | {'commit': 'f'*12}, r.metrics, r.load)
              for r in few[:-1]] + [few[-1]]
-    pack(newer, evidence/'mini')
+    pack_records(newer, evidence/'mini')
     assert len(faults(evidence)) == 2*(len(few) - 1)
     assert (enter_pack(evidence/'mini', 'mini') == 2*(len(few) - 1) and
             enter_pack(evidence/'mini', 'mini') == 0)
     assert faults(evidence) == [] and (evidence/LEDGER).read_bytes().startswith(before)
-    pack(few[:3], evidence/'small')
+    pack_records(few[:3], evidence/'small')
     enter(few[:3], evidence/LEDGER, 'small', 'discarded')
     assert all('discarded, says' in l for l in faults(evidence)) and len(faults(evidence)) == 3
 
@@ -431,7 +432,7 @@ def test_reproduce_enters_what_it_packs(cli, tmp_path, monkeypatch, faults):
     shutil.copytree(results/'mini', out, dirs_exist_ok=True)
     assert cli('reproduce', '--only', 'tks-fig-categories', '--out', out, '--pack',
                tmp_path/'mine/mini')[0] == 0
-    lines = read(tmp_path/'mine'/LEDGER)
+    lines = read_ledger(tmp_path/'mine'/LEDGER)
     assert ({l.id for l in lines} == {r.id for r in Runs(tmp_path/'mine/mini')} and lines and
             {(l.tier, l.purpose) for l in lines} == {('mini', 'final')})
     assert faults(tmp_path/'mine') == []
@@ -486,9 +487,9 @@ def test_timings_that_cannot_be_read_are_told(change, words, evidence, faults):
 
 
 def test_the_kinds_of_timings_are_those_of_bench():
-    from snn_repro.bench.timing import BenchConfig, Row, record
-    assert (set(ROW) == set(Row._fields)
-            and set(BENCH) <= record([], BenchConfig('cpu', 1, 1, False)).keys())
+    from snn_repro.bench.timing import BenchConfig, BenchRow, bench_record
+    assert (set(ROW) == set(BenchRow._fields)
+            and set(BENCH) <= bench_record([], BenchConfig('cpu', 1, 1, False)).keys())
 
 
 @pytest.mark.parametrize('change, words', [
@@ -533,7 +534,7 @@ def places(tree, path=()):
 
 
 def test_whatever_stands_in_a_record_every_fault_is_a_line(few, tmp_path, cli):
-    pack(few[:1], tmp_path/'results/mini')
+    pack_records(few[:1], tmp_path/'results/mini')
     enter_pack(tmp_path/'results/mini', 'mini')
     folder = tmp_path/'results/mini'
     (first,), values, told = packed.lines(folder), cycle(ODD), 0

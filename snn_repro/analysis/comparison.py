@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from snn_repro.analysis.early_losses import alarms, early
 from snn_repro.analysis.replication import (Replication, plural, replication,
-                                            replication_table, told)
-from snn_repro.records.ledger import ledger_beside, read, run_of, standing
+                                            replication_table, outcome_lines)
+from snn_repro.records.ledger import ledger_beside, read_ledger, run_of, standing
 from snn_repro.records.runs import Runs
 
 FEW = 6   # lines of one kind in a terminal; the page has them all
@@ -44,12 +44,12 @@ def dates(runs: Runs, records) -> list[str]:
     does."""
     asked = getattr(runs, 'packed', False) and any('date' not in r.env for r in records)
     path = ledger_beside(runs.path) if asked else None
-    entered = standing(read(path)) if path and path.exists() else {}
+    entered = standing(read_ledger(path)) if path and path.exists() else {}
     return [str(r.env['date']) if 'date' in r.env else getattr(entered.get(run_of(r)), 'date', '')
             for r in records]
 
 
-def span(days) -> str:
+def days_text(days) -> str:
     known = sorted({d for d in days if d})
     if len(known) > 1: return f'{known[0]} to {known[-1]}'
     return known[0] if known else 'a day not recorded'
@@ -84,7 +84,7 @@ def made_on(runs: Runs, records) -> str:
     versions = distinct(f'snn-repro {v["snn-repro"]}, torch {v["torch"]}'
                         for r in records for v in [r.env['versions']])
     return (f'{distinct(map(processor, records))}; {versions}; '
-            f'commit {distinct(map(commit, records))}; {span(dates(runs, records))}')
+            f'commit {distinct(map(commit, records))}; {days_text(dates(runs, records))}')
 
 
 def other_versions(here, there) -> list[str]:
@@ -106,12 +106,12 @@ QUIET = 'Early losses: as there, within the tolerances of chapter 7.12.'
 def terminal_lines(c: Compared) -> list[str]:
     """At most a screen of lines: alarms first.
     Of what there are many only the first, and how many more."""
-    said, quiet = told(c.found), [] if c.alarms or not c.found.pairs else [QUIET]
+    said, quiet = outcome_lines(c.found), [] if c.alarms or not c.found.pairs else [QUIET]
     return [*first(map(alarm, c.alarms)), *c.made,
             *(l for lines in said.values() for l in first(lines)), *quiet]
 
 
-def in_short(c: Compared) -> str: return ' '.join(told(c.found)['counts'])
+def in_short(c: Compared) -> str: return ' '.join(outcome_lines(c.found)['counts'])
 
 
 def alarm(said: str) -> str: return f'ALARM, this looks like another build: {said}.'
@@ -128,7 +128,7 @@ def page_section(c: Compared, table) -> str:
     def items(lines, bold=False):
         mark = '<li><b>{}</b></li>' if bold else '<li>{}</li>'
         return ''.join(mark.format(escape(l)) for l in lines)
-    said, quiet = told(c.found), [] if c.alarms or not c.found.pairs else [QUIET]
+    said, quiet = outcome_lines(c.found), [] if c.alarms or not c.found.pairs else [QUIET]
     points = items(map(alarm, c.alarms), bold=True)
     points += ''.join(items(lines, bold=k == 'differs') for k, lines in said.items())
     points += items(quiet)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 
-from .figures import STYLE, Drawing, finish, group, looks, seeds, settings
+from .figures import STYLE, Drawing, finish, group, looks, seeds_text, settings
 from .markup import Table
 from .stats import Paired, by_seed, holm_levels, p_value, paired
 from .tables import MEASURES, Measure, reference
@@ -92,7 +92,7 @@ def length_figure(filled, tier: str, title: str, notes=()) -> Drawing:
             for ax in axes.flat: ax.axis('off')
             axes[0, 0].text(0, .5, 'not run')
         says = (f'Points: mean of the paired differences; bars: intervals at 95 %, corrected by '
-                f'Holm within a line of panels. Runs: {seeds(filled)}.')
+                f'Holm within a line of panels. Runs: {seeds_text(filled)}.')
         finish(fig, f'{title} · tier {tier}', ' '.join([says, *notes]), settings(filled))
     return fig
 

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['TEXTS_FILE', 'TEXTS', 'BASELINE', 'CIFAR_STEPS', 'ENOF_EXHIBITS', 'ALIKE', 'TKS_TABLES', 'TKS_FIGURES', 'TWIN',
            'OUR_FIGURES', 'PICKS', 'LATER', 'SWITCHED', 'STILL', 'FAMILY', 'EXHIBITS', 'read_texts', 'exhibit',
-           'as_table', 'as_figure', 'enof_table', 'event_rows', 'rows_on', 'anytime_rows', 'energy_rows', 'find',
-           'names', 'find_experiment', 'as_variant', 'asked', 'pack_runs', 'parts', 'as_plain', 'write_catalogue']
+           'as_table', 'as_figure', 'enof_table', 'event_rows', 'rows_on', 'anytime_rows', 'energy_rows',
+           'find_exhibits', 'names', 'find_experiment', 'as_variant', 'asked', 'pack_runs', 'parts', 'as_plain',
+           'write_catalogue']
 
 # %% ../../nbs/7_analysis/09_exhibits.ipynb #3e0c67fe
 import json, tomllib
@@ -143,7 +144,7 @@ FAMILY = as_table(
 EXHIBITS = (*LENGTH_EXHIBITS, *ENOF_EXHIBITS, *TKS_TABLES, *TKS_FIGURES, *OUR_FIGURES, FAMILY)
 
 # %% ../../nbs/7_analysis/09_exhibits.ipynb #09a5a6d5
-def find(ids=None) -> tuple[Exhibit, ...]:
+def find_exhibits(ids=None) -> tuple[Exhibit, ...]:
     "`catalogue.find` among `EXHIBITS`: these tables, figures and parts of them, or all."
     return catalogue.find(ids, EXHIBITS)
 
@@ -181,13 +182,13 @@ def asked(name: str, tier: Tier, as_paper: str | None = None, changes=(),
 def pack_runs(exhibits, tier: Tier, runs, path):
     """Write the finished runs that `exhibits` need in `tier`, teachers included, as one packed
     folder (chapter 5.7)."""
-    from snn_repro.records.runs import Runs, pack
+    from snn_repro.records.runs import Runs, pack_records
     loose = Runs(runs)
     records = [r for e in plan(exhibits, tier) if (r := loose.get(e))]
     def drawing(part): return [x for x in exhibits if x.needs == part]
     drawn = {scaled_to(tier, r, seeds(x, tier)[0]) for x in drawing('features') for r in x.rows}
     sure = {e.id for e in plan(drawing('sure'), tier)}
-    return pack(records, path, features={e.id for e in drawn if e}, sure=sure)
+    return pack_records(records, path, features={e.id for e in drawn if e}, sure=sure)
 
 # %% ../../nbs/7_analysis/09_exhibits.ipynb #6d8bfbd3
 def parts(v):

@@ -14,7 +14,7 @@ from snn_repro.analysis.stats import (CONTRADICTED, NOT_REPRODUCED, REPRODUCED, 
                                       by_seed, judge_at)
 from snn_repro.analysis.tables import MEASURES
 from snn_repro.core.spec import check, dotted
-from snn_repro.core.text import differences, printable, table, wrap
+from snn_repro.core.text import differences, printable, text_table, wrap
 from snn_repro.records.runs import Record, Runs, open_run
 
 GAP = 1.   # points of top-1: the smallest difference that the words care for
@@ -105,12 +105,12 @@ def by_setting(records: Iterable[Record]) -> dict[str, list[Record]]:
 def check_setting(side: list[Record]):
     "Raise `UserError` unless the records are of one setting."
     found = by_setting(side)
-    check(len(found) == 1, f'one side has runs of {told(found)}', 'compare', PICK)
+    check(len(found) == 1, f'one side has runs of {settings_found(found)}', 'compare', PICK)
 
 
 PICK = 'name the runs of one by the end of their names, such as "runs/mini/*-0123456789"'
 
-def told(found: dict[str, list], most: int = 3) -> str:
+def settings_found(found: dict[str, list], most: int = 3) -> str:
     "How many settings were found, the first of them, and in what they differ."
     configs = [dotted(rs[0].config) for rs in found.values()]
     keys = dict.fromkeys(k for c in configs for k in c if k != 'seed')
@@ -125,7 +125,7 @@ def sides(words: list) -> tuple[list[Record], list[Record]]:
     words, which belong together if they differ by seed only."""
     if len(words) == 2: return records_of(words[0]), records_of(words[1])
     found = by_setting(r for w in words for r in records_of(w))
-    check(len(found) == 2, f'two settings are compared, not {told(found)}', 'compare',
+    check(len(found) == 2, f'two settings are compared, not {settings_found(found)}', 'compare',
           'put a pattern for each side in quotes')
     a, b = found.values()
     return a, b
@@ -141,8 +141,8 @@ def compare_text(words: list, width: int = 100) -> str:
     parts = ['\n'.join(wrap(f'{name}: {rs[0].setting}', width)
                        for name, rs in zip('AB', (g.a, g.b))),
              differences('Setting', *config, width), differences('Environment', *env, width),
-             table(('Result', 'A', 'B', 'A - B', '95 % interval', 'P(A better)'),
-                   [_line(g, k) for k in MEASURED], width),
+             text_table(('Result', 'A', 'B', 'A - B', '95 % interval', 'P(A better)'),
+                        [_line(g, k) for k in MEASURED], width),
              '\n'.join(wrap(text, width) for text in _said(g))]
     return printable('\n\n'.join(parts))
 

@@ -70,7 +70,7 @@ def whose(name: str, theirs: int, ours: int, scope: str) -> list[Cell]:
     return [Cell('the paper', scope, theirs), Cell(here, scope, ours)]
 
 
-def short(column: str) -> str:
+def short_name(column: str) -> str:
     "A column's name under a header that says whose it is."
     return column.replace(f'{OURS} minus ', ', minus ').removesuffix(PAPER).removesuffix(OURS)
 
@@ -82,7 +82,7 @@ def column_heads(names, heads, right) -> list[list[Cell]]:
         same = [(name[-1], len(list(g))) for name, g in groupby(heads, lambda h: h[:level + 1])]
         lines.append([Cell('')]*len(names) + [Cell(n, 'colgroup', span) for n, span in same])
     return [*lines, [*(Cell(n, 'col') for n in names),
-                     *(Cell(short(h[-1]), 'col', right=r) for h, r in zip(heads, right))]]
+                     *(Cell(short_name(h[-1]), 'col', right=r) for h, r in zip(heads, right))]]
 
 
 def grid(df: pd.DataFrame) -> tuple[list, list]:
@@ -132,7 +132,7 @@ def notebook_cell(c: Cell) -> tuple[str, str]:
 NOTEBOOK = '<table class="dataframe" style="max-width:900px">'
 
 
-def part(df: pd.DataFrame, names) -> pd.DataFrame:
+def only_columns(df: pd.DataFrame, names) -> pd.DataFrame:
     "The columns that `names` has, in its order; a level of the index that it names becomes one."
     levels = [n for n in df.index.names if n in names]
     return (df.reset_index(levels) if levels else df)[[n for n in names if n in levels or n in df]]
@@ -141,7 +141,7 @@ def part(df: pd.DataFrame, names) -> pd.DataFrame:
 def notebook_html(df: pd.DataFrame) -> str:
     "The table for a notebook's output, at most 900 pixels wide."
     named = df.attrs.get('first', ())
-    first = part(df, named) if any(n in df for n in named) else df
+    first = only_columns(df, named) if any(n in df for n in named) else df
     rest = [c for c in df if c not in first]
     def html(table): return table_html(table, notebook_cell, NOTEBOOK)
     note = f'<p>{escape(name)}</p>' if (name := df.columns.names[-1]) else ''

@@ -6,7 +6,7 @@
 __all__ = ['TKS', 'BASE', 'FACTOR', 'DIGITS', 'PIXELS', 'ENOF', 'PRIMARY', 'ON', 'DIFFER', 'EQUAL', 'PURPOSE', 'PIXEL_TERMS',
            'PARTS_OF_ENOF', 'IN_FAMILY', 'LATER_ON', 'FIRST', 'DIFFERS', 'PICKED', 'LAST', 'OF_ETC', 'OF_PAIRS',
            'OF_TWKD', 'PLANNED', 'NOT_YET', 'Planned', 'still', 'events', 'cifar', 'at_top1', 'on_digits', 'against',
-           'later', 'filled_exhibits', 'differences', 'Outcome', 'judge_planned', 'planned_table']
+           'later', 'filled_exhibits', 'contrasts', 'Outcome', 'judge_planned', 'planned_table']
 
 # %% ../../nbs/7_analysis/13_planned.ipynb #7474f41e
 from typing import NamedTuple
@@ -183,7 +183,7 @@ def filled_exhibits(tiers, runs: dict) -> dict:
     asked = dict.fromkeys((p.tier, p.exhibit) for p in PLANNED)
     return {(t, x): fill(by_id[x], tiers[t], runs[t]) for t, x in asked if runs.get(t)}
 
-def differences(planned: Planned, filled) -> tuple:
+def contrasts(planned: Planned, filled) -> tuple:
     """The contrast of `planned` for each seed that all its rows have, by seed; positive: the named
     direction; none without rows. Raises `UserError` where labels pick no row, or several."""
     if not filled: return ()
@@ -207,7 +207,7 @@ class Outcome(NamedTuple):
 def judge_planned(filled: dict, plan=PLANNED) -> list[Outcome]:
     """The `plan` under its rule. A comparison that lacks seeds is not judged, but counts in its
     group as one that shows nothing."""
-    found = {p.id: differences(p, filled.get((p.tier, p.exhibit), ())) for p in plan}
+    found = {p.id: contrasts(p, filled.get((p.tier, p.exhibit), ())) for p in plan}
     whole = {p.id: np.array(found[p.id][:p.n]) for p in plan if len(found[p.id]) >= p.n}
     levels = {}
     for group in dict.fromkeys(p.group for p in plan):

@@ -15,7 +15,7 @@ from snn_repro.analysis.catalogue import Exhibit, fill, listed, plan
 from snn_repro.analysis.claims import (CLAIMS, MIXED, NOT_TRIED, claim_lines, judge_claims,
                                        verdict_lines, verdicts)
 from snn_repro.analysis.comparison import (commit, compare_sets, dates, distinct, made_on,
-                                           processor, span, terminal_lines)
+                                           processor, days_text, terminal_lines)
 from snn_repro.analysis.markup import Table
 from snn_repro.analysis.page import (claim_section, is_table, runs_section, section, side_by_side,
                                      side_by_side_verdicts, whole_page)
@@ -143,7 +143,7 @@ def redraw(id: str, tier: str = 'mini', records=None, rerun: bool = False) -> Sh
     ones. With `rerun` what is missing is trained into `runs/<tier>` and drawn from there. Raises
     `UserError` for an unknown id or tier, or a folder that was changed."""
     from snn_repro.analysis import exhibits
-    (exhibit,), tier = exhibits.find([id]), find_tier(tier)
+    (exhibit,), tier = exhibits.find_exhibits([id]), find_tier(tier)
     records = records or results(tier.name)
     if rerun:
         from snn_repro.training.launch import launch
@@ -201,7 +201,7 @@ def effort(records, planned: int, days=()) -> dict:
             f'{duration(seconds/max(len(records), 1))} a run',
             'hardware': '; '.join(sorted(set(map(processor, records)))),
             'software': '; '.join(version),
-            'commit': distinct(map(commit, records)), 'made on': span(days)}
+            'commit': distinct(map(commit, records)), 'made on': days_text(days)}
 
 
 def full_effort(known) -> dict:

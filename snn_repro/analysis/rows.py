@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EVENT_SETS', 'TEXT', 'FACTOR', 'TEACHERS', 'BOTH', 'FINE_GRAINED', 'ABLATION', 'CONTROLS', 'JOINED', 'paper_table',
-           'numbers', 'line_experiment', 'cited_rows', 'table3_rows', 'table4_rows', 'ablation_rows', 'depth_rows',
-           'kind_of', 'enof_table_rows', 'method_rows']
+           'paper_numbers', 'line_experiment', 'cited_rows', 'table3_rows', 'table4_rows', 'ablation_rows',
+           'depth_rows', 'method_type', 'enof_table_rows', 'method_rows']
 
 # %% ../../nbs/7_analysis/08_rows.ipynb #42de5e04
 import csv
@@ -26,7 +26,7 @@ def paper_table(name: str) -> tuple[dict, ...]:
     with (files('snn_repro')/'assets'/f'{name}.csv').open(encoding='utf-8', newline='') as f:
         return tuple(csv.DictReader(f))
 
-def numbers(**values: str) -> dict: return {k: float(v) for k, v in values.items() if v}
+def paper_numbers(**values: str) -> dict: return {k: float(v) for k, v in values.items() if v}
 
 # %% ../../nbs/7_analysis/08_rows.ipynb #4dcecd21
 EVENT_SETS = ('DVS-CIFAR10', 'NCALTECH101')
@@ -47,7 +47,7 @@ def cited_rows(name: str) -> list[Row]:
         labels = {'dataset': d['dataset'],
                   'method': d['method'] + ('' if d['ref'] == 'Ours' else f' {d["ref"]}'),
                   'architecture': d['architecture'], 'T': d['T']}
-        return Row(labels, numbers(top1=d['acc']), *line_experiment(d))
+        return Row(labels, paper_numbers(top1=d['acc']), *line_experiment(d))
     return [row(d) for d in paper_table(name)]
 
 # %% ../../nbs/7_analysis/08_rows.ipynb #913a0b15
@@ -65,7 +65,7 @@ def table3_rows() -> list[Row]:
     def rows(d):
         star = '*' if d['dataset'].startswith('CIFAR') else ''
         labels = {k: d[k] for k in ('dataset', 'model', 'method')}
-        yield Row(labels, numbers(top1=d['top1'], aurc=d['aurc_x1000']),
+        yield Row(labels, paper_numbers(top1=d['top1'], aurc=d['aurc_x1000']),
                   tks_experiment(d['dataset'], d['model'], d['method'] + star))
         plain_cifar = (d['dataset'], d['model']) == ('CIFAR10', 'ResNet19')
         if d['method'] == 'TKS' and (d['dataset'] in EVENT_SETS or plain_cifar):
@@ -83,7 +83,7 @@ FINE_GRAINED = {'cub': 'CUB-200-2011', 'dogs': 'StanfordDogs', 'cars': 'Stanford
 def table4_rows() -> list[Row]:
     "Table 4, one line a data set, net and method."
     return [Row({'dataset': dataset, 'model': d['model'], 'method': d['method']},
-                numbers(top1=d[f'{short}_top1'], top5=d[f'{short}_top5']),
+                paper_numbers(top1=d[f'{short}_top1'], top5=d[f'{short}_top5']),
                 tks_experiment(dataset, d['model'], d['method']))
             for short, dataset in FINE_GRAINED.items() for d in paper_table('tks_table4')]
 
@@ -114,7 +114,7 @@ def depth_rows() -> list[Row]:
             for arch in ('ResNet-20', 'ResNet-34') for name in ('Baseline', 'RepAct')]
 
 # %% ../../nbs/7_analysis/08_rows.ipynb #febbe201
-def kind_of(method: str) -> str:
+def method_type(method: str) -> str:
     "The type of a cited method, in EnOF's three words: our reading of the methods' names."
     return {'Hybrid training': 'hybrid training', 'Diet-SNN': 'hybrid training',
             'ANN2SNN': 'ANN2SNN', 'SPIKE-NORM': 'ANN2SNN'}.get(method, 'SNN training')
@@ -125,22 +125,22 @@ def enof_table_rows(data, dataset: str, table: str, cited: str, steps: tuple) ->
     row it belongs to, or stands alone if its T is uncertain."""
     columns = lambda method, kind, arch, T: {
         'method': method, 'type': kind, 'architecture': arch, 'T': T}
-    others = [Row(columns(f'{d["method"]} {d["ref"]}', kind_of(d['method']), d['architecture'],
-                          d['T']), numbers(top1=d['acc']), *line_experiment(d))
+    others = [Row(columns(f'{d["method"]} {d["ref"]}', method_type(d['method']), d['architecture'],
+                          d['T']), paper_numbers(top1=d['acc']), *line_experiment(d))
               for d in paper_table(table) if d['dataset'] == cited and d['ref'] != 'Ours']
     known = {(d['architecture'], d['T']): d for d in paper_table('enof_reported')
              if d['dataset'] == dataset}
     sure = lambda d: f'secondary: {d["source"]}; {d["remark"]}'
     def reported(arch, T):
         d = known.get((arch, str(T)))
-        return ((numbers(top1=d['top1']), sure(d)) if d
+        return ((paper_numbers(top1=d['top1']), sure(d)) if d
                 else ({'top1': None}, "the paper's number is not known to us"))
     def our_row(arch, T):
         paper, note = reported(arch, T)
         return Row(columns('EnOF', 'SNN training', arch, str(T)), paper,
                    enof_experiment(data, arch, T, 'L_AF', repact=True), note)
     open_T = [Row(columns('EnOF', 'SNN training', d['architecture'], d['T']),
-                  numbers(top1=d['top1']), None, sure(d))
+                  paper_numbers(top1=d['top1']), None, sure(d))
               for d in known.values() if not d['T'].isdigit()]
     return others + [our_row(*s) for s in steps] + open_T
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SHOWS', 'AGAINST', 'OPPOSITE', 'OPEN', 'REPRODUCED', 'CONTRADICTED', 'NOT_REPRODUCED', 'TOO_LITTLE', 'VERDICTS',
            'FIRM', 'BORDERLINE', 'Paired', 'paired', 'mean_sd', 'by_seed', 'paired_runs', 'verdict', 'between',
-           'compare', 'tally', 'in_words', 'Judged', 'spread', 'p_value', 'holm_levels', 'power', 'rule', 'judge_at',
-           'judge', 'words_of', 'redrawn', 'repeated', 'equivalence', 'equivalence_power', 'two_way']
+           'compare_pairs', 'tally', 'in_words', 'Judged', 'paired_std', 'p_value', 'holm_levels', 'power', 'rule',
+           'judge_at', 'judge', 'words_of', 'redrawn', 'repeated', 'equivalence', 'equivalence_power', 'two_way']
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #db8f6b67
 from typing import NamedTuple
@@ -72,8 +72,8 @@ def between(low: float, high: float, digits: str) -> str:
     "An interval as text, its ends in the format `digits`; a dash where it is not known."
     return '–' if np.isnan(low) else f'{low:{digits}} to {high:{digits}}'
 
-def compare(pairs: dict, measure, claim: str = 'more', ours: bool = False,
-            digits: int = 2) -> pd.DataFrame:
+def compare_pairs(pairs: dict, measure, claim: str = 'more', ours: bool = False,
+                  digits: int = 2) -> pd.DataFrame:
     """One line for each `{(what, rows): (records a, records b)}`: the paired difference of
     `measure`, its 95 % interval, how many seeds have the claimed sign, and the `verdict`."""
     lines, d = [], f'+.{digits}f'
@@ -87,8 +87,8 @@ def compare(pairs: dict, measure, claim: str = 'more', ours: bool = False,
     return Table(lines, columns=heads).set_index(heads[:2])
 
 def tally(compared: pd.DataFrame) -> str:
-    """The verdicts of `compare` in words: the verdict itself if there is one line, counts if there
-    are several."""
+    """The verdicts of `compare_pairs` in words: the verdict itself if there is one line, counts
+    if there are several."""
     said = compared['verdict'].tolist()
     if len(said) < 2: return said[0] if said else f'{OPEN}: no runs'
     counts = {v: sum(s.startswith(v) for s in said) for v in (SHOWS, AGAINST, OPPOSITE, OPEN)}
@@ -113,7 +113,7 @@ class Judged(NamedTuple):
     mean: float; low: float; high: float; boot_low: float; boot_high: float; p: float; above: float
     power: float; n: int; level: float; verdict: str
 
-def spread(d) -> float:
+def paired_std(d) -> float:
     """Sample standard deviation of differences `d`. NaN where they do not tell how others would
     spread: fewer than two, or all one number other than zero. (All zero: the runs are alike.)"""
     if len(d) < 2 or np.ptp(d) == 0 != d[0]: return float('nan')
@@ -122,7 +122,7 @@ def spread(d) -> float:
 def p_value(d) -> float:
     """Two-sided p of the paired t-test for differences `d`; 1 if all are zero, NaN where their
     spread is not known."""
-    if np.isnan(spread(d)): return float('nan')
+    if np.isnan(paired_std(d)): return float('nan')
     if np.ptp(d) == 0: return 1.
     from scipy.stats import ttest_1samp
     return float(ttest_1samp(d, 0).pvalue)
@@ -163,7 +163,7 @@ def judge_at(d, gap: float, level: float) -> Judged:
     BCa, a generator of its own for each comparison, seeded with 0)."""
     from scipy.stats import bootstrap, ttest_1samp
     d = np.asarray(d, float)
-    n, mean, sd = len(d), float(d.mean()), spread(d)
+    n, mean, sd = len(d), float(d.mean()), paired_std(d)
     if not sd > 0: low = high = boot_low = boot_high = sd   # zero, or not known
     else:
         low, high = ttest_1samp(d, 0).confidence_interval(1 - level)
@@ -223,7 +223,7 @@ def equivalence(d, margin: float, error: float = .05) -> Judged:
     their spread is not known); the power is that for a true difference of 0."""
     from scipy.stats import ttest_1samp
     check(margin > 0, f'margin is {margin}', 'equivalence', 'choose more than 0')
-    one, sd = judge_at(d, margin, 2*error), spread(d)
+    one, sd = judge_at(d, margin, 2*error), paired_std(d)
     p = sd if not sd > 0 else max(ttest_1samp(d, end, alternative=side).pvalue for end, side in
                                   ((-margin, 'greater'), (margin, 'less')))
     inside, outside = (-margin < one.low and one.high < margin,

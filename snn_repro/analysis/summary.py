@@ -80,7 +80,7 @@ def same_records(tier: Tier) -> bool:
     return seals(tier) in (None, written().get(tier.name, {}).get('records'))
 
 
-def heading(words: dict) -> str:
+def verdict_heading(words: dict) -> str:
     """Tier -> verdict as 'Reproduced in mini and small', 'Reproduced in mini, mixed in small';
     tiers where a claim was not tried are left out."""
     tiers = {}
@@ -99,7 +99,7 @@ def findings(sources, claims=CLAIMS) -> str:
         words = {name: combine_verdicts(v[c.id]) for name, v in said.items()}
         if all(w in OPEN for w in words.values()): rest += 1
         else:
-            groups.setdefault(heading(words), {}).setdefault(c.paper, []).append(
+            groups.setdefault(verdict_heading(words), {}).setdefault(c.paper, []).append(
                 c.says + DAGGER*(c.id in loose))
     lines = [
         f'- *{head}.* ' + ' '.join(f'{paper}: {"; ".join(says)}.' for paper, says in papers.items())

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MEASURES', 'DASH', 'NOT_KNOWN', 'NOT_RUN', 'MARK', 'LEGEND', 'LEGENDS', 'Row', 'Measure', 'paper_number',
            'our_number', 'format_difference', 'setting', 'ran_on', 'shared', 'reference', 'format_labels', 'pairs',
-           'best', 'beyond_noise', 'leaders', 'marked', 'legends', 'table', 'spread', 'to_text']
+           'best', 'beyond_noise', 'leaders', 'has_mark', 'legends', 'table', 'as_blocks', 'to_text']
 
 # %% ../../nbs/7_analysis/02_tables.ipynb #a0ab2417
 from collections.abc import Callable
@@ -164,7 +164,7 @@ def leaders(filled, measure: Measure, within=()) -> list[bool]:
 MARK, LEGEND = (' *', '* best of its group beyond the noise: each paired 95 % interval, '
                 'Holm-corrected, leaves out zero')
 
-def marked(df: pd.DataFrame) -> bool:
+def has_mark(df: pd.DataFrame) -> bool:
     "Whether a cell has the mark."
     return bool(df.map(lambda c: str(c).endswith(MARK)).any(axis=None))
 
@@ -206,14 +206,14 @@ def table(filled, measures: dict[str, Measure], versus: dict | None = None,
         lines.append(line | dict(seeds=str(len(records)), run=setting(records), note=notes))
     df = Table(lines).set_index(list(filled[0][0].labels))
     df.attrs['first'] = [c for c in df if c != 'run']   # its long names fold away in a notebook
-    return df.rename_axis(columns='* best beyond the noise') if marked(df) else df
+    return df.rename_axis(columns='* best beyond the noise') if has_mark(df) else df
 
 # %% ../../nbs/7_analysis/02_tables.ipynb #901deb1e
-def spread(df: pd.DataFrame, label: str) -> pd.DataFrame:
+def as_blocks(df: pd.DataFrame, label: str) -> pd.DataFrame:
     """The values of one index level as blocks of columns 'label = value', without columns that hold
     only dashes or nothing."""
     check(label in df.index.names and df.index.nlevels > 1, f'no label {label!r} to spread',
-          'spread', f'labels: {list(df.index.names)}')
+          'as_blocks', f'labels: {list(df.index.names)}')
     order = df.index.droplevel(label).unique()
     parts = {f'{label} = {v}': df.xs(v, level=label) for v in df.index.unique(label)}
     said = {k: p.loc[:, ~p.isin(['', DASH]).all()] for k, p in parts.items()}
@@ -250,8 +250,8 @@ def _blocks(labels, columns, width: int) -> list:
     return blocks
 
 def to_text(df: pd.DataFrame, width: int = 80) -> str:
-    """A table of `table` or `spread` as plain text, no line longer than `width` (40 or more), with
-    the legends of its marks below."""
+    """A table of `table` or `as_blocks` as plain text, no line longer than `width` (40 or
+    more), with the legends of its marks below."""
     check(width >= 40, f'{width} columns are too few', 'to_text', 'take 40 or more')
     keys = df.index.to_frame(index=False).astype(str)
     # blank a label if it and all before it are those of the line above

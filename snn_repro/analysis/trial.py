@@ -35,9 +35,9 @@ from ..experiments.tiers import Tier
 from ..losses.objectives import Objective, Teacher, check_objectives, total
 from ..nn.layers import Output
 from ..records.runs import Runs
-from ..training.environment import Runtime, load
+from ..training.environment import Runtime, load_split
 from ..training.launch import launch
-from ..training.loop import build, fetch
+from ..training.loop import build, fetch_batch
 
 # %% ../../nbs/7_analysis/14_trial.ipynb #96fdbcaf
 ON = {'still': ('CIFAR10', 'ResNet19', '*'), 'events': ('DVS-CIFAR10', 'VGG-SNN', '')}
@@ -92,8 +92,8 @@ def check_loss(e: Experiment, root: Path | None = None):
     """Raise `UserError` unless the objective of `e` can be trained: on eight training images, at
     the first, the middle and the last epoch, its parts are finite scalars that it names, and in one
     of them a gradient gets to logits or features."""
-    split, _ = load(e.data, root, e.seed, e.T)
-    x, y = fetch(e, split.train, 0, torch.arange(min(8, len(split.train))))
+    split, _ = load_split(e.data, root, e.seed, e.T)
+    x, y = fetch_batch(e, split.train, 0, torch.arange(min(8, len(split.train))))
     net = build(e, split)
     with torch.no_grad(): out = net(x)
     teacher = Teacher(out.logits, out.features, net.classifier)

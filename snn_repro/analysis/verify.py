@@ -11,12 +11,12 @@ from pathlib import Path
 
 from numpy import isfinite
 
-from snn_repro.analysis.catalogue import Run, contents, run_of as planned
+from snn_repro.analysis.catalogue import Run, contents, first_run
 from snn_repro.core.files import SEAL, read_json, readable
 from snn_repro.core.spec import UserError, check, shown
-from snn_repro.core.text import table, wrap
+from snn_repro.core.text import text_table, wrap
 from snn_repro.metrics.classification import ordered, spaced, summary
-from snn_repro.records.ledger import hours, ledger_beside, read, run_of, standing
+from snn_repro.records.ledger import hours, ledger_beside, read_ledger, run_of, standing
 from snn_repro.records.runs import ORDERS, OUTCOMES, RECORDS, Runs, check_kinds, unsqueezed
 
 EXACT = 1e-12   # another processor may take a sum in another order, and no more
@@ -57,23 +57,23 @@ def verify(root, width: int = 100):
     looked += [_timings(f) for f in sorted((root/'bench').glob('*.json'))]
     check(looked, 'there are no runs in this folder', str(root),
           'name a folder of packed records, or of runs')
-    print(page(looked, ledgers, width))
+    print(verified_page(looked, ledgers, width))
     faults = [str(UserError(what, where)) for l in looked for where, what in l.wrong]
     for f in faults: print(f'wrong: {f}', file=sys.stderr)
     check(not faults, f'{len(faults)} thing{"s"[:len(faults) != 1]} wrong', str(root))
 
 
-def page(looked, ledgers: dict, width: int) -> str:
+def verified_page(looked, ledgers: dict, width: int) -> str:
     "What was looked at, what could not be recomputed, and the hours of each tier and purpose."
     rows = [(l.path, len(l.records) or '–', l.numbers or '–', len(l.wrong) or 'nothing')
             for l in looked]
-    parts = [table(('folder', 'runs', 'numbers recomputed', 'wrong'), rows, width)]
+    parts = [text_table(('folder', 'runs', 'numbers recomputed', 'wrong'), rows, width)]
     if others := sorted(set().union(*(l.others for l in looked))):
         parts.append(wrap('Not recomputed, since it takes more than the outcomes: '
                           f'{", ".join(others)}.', width))
     spent = [(tier, purpose, n, f'{h:.2f}') for lines in ledgers.values()
              for (tier, purpose), (n, h) in hours(lines).items()]
-    if spent: parts.append(table(('tier', 'purpose', 'runs', 'hours'), spent, width))
+    if spent: parts.append(text_table(('tier', 'purpose', 'runs', 'hours'), spent, width))
     return ''.join(c if c.isprintable() or c == '\n' else '?' for c in '\n\n'.join(parts))
 
 
@@ -162,7 +162,7 @@ def _teacher(r, ids):
     if told and told not in ids: yield f'its teacher {shown(told)} is missing'
     *slug, _, key = r.id.split('-')
     if (first := '-'.join([*slug, 's0', key])) not in contents()['runs']: return
-    asked = replace(planned(first), seed=r.seed).teacher
+    asked = replace(first_run(first), seed=r.seed).teacher
     if told != (asked and asked.id):
         yield f'its teacher is {shown(told)}, that of its setting {asked and asked.id}'
 
@@ -241,7 +241,7 @@ def _ledgers(root: Path, looked) -> dict:
         if not l.packed: continue
         path = ledger_beside(l.path)
         if path not in ledgers:
-            try: ledgers[path] = read(path)
+            try: ledgers[path] = read_ledger(path)
             except UserError as e:
                 ledgers[path] = None
                 l.tell(e.where, e.what)

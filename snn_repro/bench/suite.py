@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRAFFIC', 'AGAINST', 'RESNET20', 'VGG', 'RESNET19', 'SEW', 'GROWTH', 'USUAL', 'GROUPS', 'neurons', 'memory_lif',
-           'field', 'training', 'inference', 'memory', 'peaks_alone', 'peaks', 'lessons', 'costs', 'costs_kept', 'data',
-           'programme', 'grown', 'has_bf16', 'chosen', 'bench', 'write_bench']
+           'field', 'training', 'inference', 'memory', 'peaks_alone', 'peaks', 'lessons', 'costs', 'costs_kept',
+           'loading_race', 'programme', 'grown', 'has_bf16', 'chosen_races', 'bench', 'write_bench']
 
 # %% ../../nbs/9_speed/09_suite.ipynb #bdd36345
 from functools import partial
@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from .baselines import PEERS, installed
 from .gpu import gpu_heats
-from .timing import (STATUS, BenchConfig, Benchmark, Row, in_subprocess, page, peak,
-                                    race, record, rows, saved_bytes)
-from .workloads import ObjectiveRunner, Runner, Task, both_ways, inlined, layers
+from .timing import (STATUS, BenchConfig, Benchmark, BenchRow, bench_record,
+                                    in_subprocess, peak, race, ratio_rows, results_text,
+                                    saved_bytes)
+from .workloads import ObjectiveRunner, Runner, Task, both_ways, inlined, lif_layers
 from ..core.files import make_folder, write_json
 from ..core.rng import epoch_permutation
 from ..core.spec import UserError, check
@@ -32,12 +33,12 @@ from ..models.sew import ThinSEWResNet19
 from ..models.vgg import ThinVGG
 from ..nn.neurons import LIF, TKS_LIF
 from ..training.environment import check_device, environment_info, threads
-from ..training.loop import fetch
+from ..training.loop import fetch_batch
 
 # %% ../../nbs/9_speed/09_suite.ipynb #daadfbbe
 TRAFFIC = 5   # tensors of the size of x that a forward and a backward pass must move
 
-def neurons(id: str, shape: tuple[int, ...], how: BenchConfig, p: LIF = TKS_LIF) -> list[Row]:
+def neurons(id: str, shape: tuple[int, ...], how: BenchConfig, p: LIF = TKS_LIF) -> list[BenchRow]:
     "Race of the LIF layers on current of `shape` [T,...]."
     g = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(shape, generator=g).to(how.device) for _ in range(2))
@@ -46,20 +47,22 @@ def neurons(id: str, shape: tuple[int, ...], how: BenchConfig, p: LIF = TKS_LIF)
     inputs = {'sinabs': turned}
     for t in (x, *turned[:1]): t.requires_grad_()
     runs = {name: both_ways(layer, *inputs.get(name, (x, grad)))
-            for name, layer in layers(p, how).items()}
+            for name, layer in lif_layers(p, how).items()}
     source = grad.clone()
     times = race(runs | {'copy-bandwidth': lambda: other.copy_(source)}, how)
     times['copy-bandwidth'] = [t*TRAFFIC/2 for t in times['copy-bandwidth']]
-    return rows(id, times, notes={'copy-bandwidth': f'{TRAFFIC*x.element_size()} bytes an element '
-                                  f'at the speed of a copy of {x.nbytes >> 20} MiB'})
+    note = (f'{TRAFFIC*x.element_size()} bytes an element at the speed of a copy of '
+            f'{x.nbytes >> 20} MiB')
+    return ratio_rows(id, times, notes={'copy-bandwidth': note})
 
 # %% ../../nbs/9_speed/09_suite.ipynb #eed921a2
-def memory_lif(id: str, shape: tuple[int, ...], how: BenchConfig, p: LIF = TKS_LIF) -> list[Row]:
+def memory_lif(id: str, shape: tuple[int, ...], how: BenchConfig,
+               p: LIF = TKS_LIF) -> list[BenchRow]:
     "Bytes an element that LIF layers keep, the current counted where it is kept."
     x = torch.randn(shape, device=how.device, requires_grad=True)
     found = {name: [max(1, saved_bytes(lambda: layer(1*x), how.device))/x.numel()]
-             for name, layer in layers(p, how).items() if name != 'sinabs'}
-    return rows(id, found, 'bytes an element')
+             for name, layer in lif_layers(p, how).items() if name != 'sinabs'}
+    return ratio_rows(id, found, 'bytes an element')
 
 # %% ../../nbs/9_speed/09_suite.ipynb #5dbcf954
 def _note(how: BenchConfig) -> str: return '' if inlined(how) else 'nothing was compiled'
@@ -73,23 +76,26 @@ def field(task: Task, how: BenchConfig, names, precision: str = 'float32') -> di
 
 def training(id: str, task: Task, how: BenchConfig,
              against=('spikingjelly', 'spikingjelly-best', 'ann', 'eager'), ours: str = 'ours',
-             precision: str = 'float32') -> list[Row]:
+             precision: str = 'float32') -> list[BenchRow]:
     "Race of one step of training."
     times = race({n: c.step for n, c in field(task, how, (ours, *against), precision).items()}, how)
-    return rows(id, times, notes=dict.fromkeys(against, _note(how)), ours=ours)
+    return ratio_rows(id, times, notes=dict.fromkeys(against, _note(how)), ours=ours)
 
 
-def inference(id: str, task: Task, how: BenchConfig, against=('spikingjelly', 'ann')) -> list[Row]:
+def inference(id: str, task: Task, how: BenchConfig,
+              against=('spikingjelly', 'ann')) -> list[BenchRow]:
     "Race of one look at a batch in test mode."
     times = race({n: c.look for n, c in field(task, how, ('ours', *against)).items()}, how)
-    return rows(id, times, notes=dict.fromkeys(against, _note(how)))
+    return ratio_rows(id, times, notes=dict.fromkeys(against, _note(how)))
 
 # %% ../../nbs/9_speed/09_suite.ipynb #5d7320ee
 def memory(id: str, task: Task, how: BenchConfig,
-           against=('ann', 'spikingjelly', 'spikingjelly-memopt'), ours: str = 'ours') -> list[Row]:
+           against=('ann', 'spikingjelly', 'spikingjelly-memopt'),
+           ours: str = 'ours') -> list[BenchRow]:
     "Bytes kept for the backward pass of a step."
-    return rows(id, {n: [saved_bytes(c.logits, how.device)]
-                     for n, c in field(task, how, (ours, *against)).items()}, 'bytes', ours=ours)
+    kept = {n: [saved_bytes(c.logits, how.device)]
+            for n, c in field(task, how, (ours, *against)).items()}
+    return ratio_rows(id, kept, 'bytes', ours=ours)
 
 
 def peaks_alone(name: str, task: Task, how: BenchConfig) -> list[int]:
@@ -101,13 +107,13 @@ def peaks_alone(name: str, task: Task, how: BenchConfig) -> list[int]:
 
 
 def peaks(id: str, task: Task, how: BenchConfig, against=('ann', 'spikingjelly'),
-          ours: str = 'ours') -> list[Row]:
+          ours: str = 'ours') -> list[BenchRow]:
     """Peak memory of a step beside what is there before it; without rows where the system does not
     tell."""
     if not how.device.startswith('cuda') and not STATUS.exists(): return []
     how = how._replace(repeats=min(how.repeats, 5))
-    return rows(id, {n: in_subprocess(peaks_alone, n, task, how) for n in (ours, *against)},
-                'bytes', ours=ours)
+    return ratio_rows(id, {n: in_subprocess(peaks_alone, n, task, how) for n in (ours, *against)},
+                      'bytes', ours=ours)
 
 # %% ../../nbs/9_speed/09_suite.ipynb #6b98b01e
 AGAINST = {'baseline': 'Baseline', 'label-smoothing': 'LS', 'tet': 'TET', 'kd': 'KD', 'laf': 'L_AF'}
@@ -116,17 +122,18 @@ def lessons(task: Task, how: BenchConfig) -> dict[str, ObjectiveRunner]:
     return {name: ObjectiveRunner(method, task, how.device)
             for name, method in {'ours': 'TKS', **AGAINST}.items()}
 
-def costs(id: str, task: Task, how: BenchConfig) -> list[Row]:
+def costs(id: str, task: Task, how: BenchConfig) -> list[BenchRow]:
     "Race of a step of TKS against steps of the other objectives."
-    return rows(id, race({name: lesson.step for name, lesson in lessons(task, how).items()}, how))
+    steps = {name: lesson.step for name, lesson in lessons(task, how).items()}
+    return ratio_rows(id, race(steps, how))
 
-def costs_kept(id: str, task: Task, how: BenchConfig) -> list[Row]:
+def costs_kept(id: str, task: Task, how: BenchConfig) -> list[BenchRow]:
     "Bytes that TKS keeps for the backward pass, and the other objectives."
-    return rows(id, {name: [saved_bytes(lesson.loss, how.device)]
-                     for name, lesson in lessons(task, how).items()}, 'bytes')
+    return ratio_rows(id, {name: [saved_bytes(lesson.loss, how.device)]
+                           for name, lesson in lessons(task, how).items()}, 'bytes')
 
 # %% ../../nbs/9_speed/09_suite.ipynb #890830e7
-def data(id: str, task: Task, how: BenchConfig) -> list[Row]:
+def loading_race(id: str, task: Task, how: BenchConfig) -> list[BenchRow]:
     """Race of loading and augmenting a batch, as the experiments on CIFAR-10 do it, against the
     step of training that it is for."""
     g, e = torch.Generator().manual_seed(0), tks_experiment('CIFAR10', 'ResNet19', 'Baseline')
@@ -134,8 +141,8 @@ def data(id: str, task: Task, how: BenchConfig) -> list[Row]:
     source = Source(images, torch.randint(task.classes, (4096,), generator=g),
                     *((v,)*task.shape[0] for v in (125., 63.)))
     index = epoch_permutation(0, 0, 4096)[:task.batch]
-    return rows(id, race({'ours': lambda: fetch(e, source, 0, index, how.device),
-                          'step': Runner('ours', task, how.device).step}, how))
+    return ratio_rows(id, race({'ours': lambda: fetch_batch(e, source, 0, index, how.device),
+                                'step': Runner('ours', task, how.device).step}, how))
 
 # %% ../../nbs/9_speed/09_suite.ipynb #d42c04b4
 RESNET20 = Task(EnofResNet20ThreeStage(channels=(16, 32, 64)), (3, 32, 32), T=4, batch=32)
@@ -178,12 +185,12 @@ def programme() -> list[Benchmark]:
                       partial(peaks, task=RESNET20, ours='bits')),
             Benchmark('objectives', 'cost-tks', partial(costs, task=RESNET20)),
             Benchmark('objectives', 'memory-tks', partial(costs_kept, task=RESNET20)),
-            Benchmark('data', 'data-cifar10-like', partial(data, task=RESNET20)),
+            Benchmark('data', 'data-cifar10-like', partial(loading_race, task=RESNET20)),
             *(Benchmark('growth', id, partial(grown, task=task)) for id, task in GROWTH.items()),
             *gpu_heats()]
 
 # %% ../../nbs/9_speed/09_suite.ipynb #ac7c0f8b
-def grown(id: str, task: Task, how: BenchConfig) -> list[Row]:
+def grown(id: str, task: Task, how: BenchConfig) -> list[BenchRow]:
     "`training` against the ANN, in few rounds."
     return training(id, task, how._replace(repeats=min(how.repeats, 5)), against=('ann',))
 
@@ -197,7 +204,7 @@ def has_bf16(device: str) -> bool:
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def chosen(names, device: str, heats: list[Benchmark]) -> tuple[list[Benchmark], list[str]]:
+def chosen_races(names, device: str, heats: list[Benchmark]) -> tuple[list[Benchmark], list[str]]:
     """The races of the groups or ids `names` (none: those of `USUAL`), and the ids of those left
     out. Raises `UserError` for an unknown name, and where races of a GPU's size are asked of a
     CPU."""
@@ -214,14 +221,14 @@ def chosen(names, device: str, heats: list[Benchmark]) -> tuple[list[Benchmark],
 
 # %% ../../nbs/9_speed/09_suite.ipynb #5f9288d5
 def bench(names, how: BenchConfig, heats: list[Benchmark] | None = None,
-          tell: Callable[[list[Row]], None] = lambda rows: None,
-          keep: Callable[[list[Row]], None] = lambda rows: None) -> list[Row]:
+          tell: Callable[[list[BenchRow]], None] = lambda rows: None,
+          keep: Callable[[list[BenchRow]], None] = lambda rows: None) -> list[BenchRow]:
     """The rows of the races `names`; `keep` gets those of each race as soon as they are there,
     `tell` those of each group, whatever happens then. Raises `UserError` for a name or device that
     is not there, and where a GPU's memory does not do."""
     from torch._dynamo import config   # each shape of a net is a program of its own
     check_device(how.device)
-    found, (todo, _) = [], chosen(names, how.device, heats or programme())
+    found, (todo, _) = [], chosen_races(names, how.device, heats or programme())
     with (threads(how.threads), config.patch(recompile_limit=256, accumulated_recompile_limit=1024),
           tqdm(total=len(todo), unit='race', leave=False, disable=None) as bar):
         for group in dict.fromkeys(h.group for h in todo):
@@ -246,7 +253,7 @@ def write_bench(names, how: BenchConfig, file: Path | None = None, width: int = 
     `file`. Raises `UserError` as `bench` does."""
     check_device(how.device)
     environment_info(how.device)   # asked before the first race, and remembered
-    found, out, missing = ([], chosen(names, how.device, programme())[1],
+    found, out, missing = ([], chosen_races(names, how.device, programme())[1],
                            [n for n in PEERS if how.peers and n not in installed()])
     if file:
         make_folder(file.parent)
@@ -257,8 +264,8 @@ def write_bench(names, how: BenchConfig, file: Path | None = None, width: int = 
     if missing:
         print(wrap(f'Not installed: {", ".join(missing)} (pip install "snn-repro[bench]")', width))
     def tell(rows):
-        if rows: print(page(rows, width), end='\n\n', flush=True)
+        if rows: print(results_text(rows, width), end='\n\n', flush=True)
     def keep(rows):
         found.extend(rows)
-        if file: write_json(file, record(found, how))
+        if file: write_json(file, bench_record(found, how))
     bench(names, how, tell=tell, keep=keep)

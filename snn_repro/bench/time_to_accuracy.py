@@ -13,7 +13,7 @@ from pathlib import Path
 from ..analysis.stats import mean_sd, paired
 from ..core.files import make_folder, write_json
 from ..core.spec import check
-from ..core.text import table, wrap
+from ..core.text import text_table, wrap
 from ..experiments.experiment import Experiment
 from ..records.runs import Record, Runs
 from ..training.environment import Runtime
@@ -95,6 +95,7 @@ def write_sprint(e: Experiment, goal: float, n: int, out: Path, runtime: Runtime
           f'the runs there had device {c["device"]}, fused: {c["fused"] or "no"}', str(out),
           'sprint into a folder of its own: --out DIR')
     print(wrap(header(c), width),
-          table(('run', 'top-1 %', 'seconds'), [(r['id'], f'{r["top1"]:.2f}', f'{r["seconds"]:.1f}')
-                                                for r in c['runs']], width), sep='\n\n')
+          text_table(('run', 'top-1 %', 'seconds'),
+                     [(r['id'], f'{r["top1"]:.2f}', f'{r["seconds"]:.1f}') for r in c['runs']],
+                     width), sep='\n\n')
     if file: write_json(file, c)

@@ -3,7 +3,7 @@ import sys, warnings
 
 from snn_repro.cli.options import make_do, parser, tells
 from snn_repro.cli.verbs import VERBS
-from snn_repro.core.own import load
+from snn_repro.core.own import import_file
 from snn_repro.core.spec import UserError
 from snn_repro.core.text import quiet
 
@@ -16,7 +16,7 @@ def main(argv=None) -> int:
     warnings.showwarning = warn
     try:
         a = parser(*VERBS).parse_args(argv)
-        for file in getattr(a, 'imports', ()): load(file)
+        for file in getattr(a, 'imports', ()): import_file(file)
         with quiet(getattr(a, 'quiet', False)): a.do(a)
         return 0
     except (UserError, MemoryError) as e:

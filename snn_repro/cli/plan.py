@@ -12,14 +12,14 @@ from tqdm import tqdm
 from snn_repro.analysis.catalogue import plan
 from snn_repro.analysis.exhibits import names
 from snn_repro.core.spec import UserError, check, edits
-from snn_repro.core.text import span, table, wrap
+from snn_repro.core.text import span, text_table, wrap
 from snn_repro.data.placeholder import Unseen, extent
 from snn_repro.experiments.experiment import Experiment
 from snn_repro.experiments.tiers import Tier
 from snn_repro.records.queue import is_done
 from snn_repro.training.data_check import trace
-from snn_repro.training.environment import (Runtime, check_device, environment_info, load, threads,
-                                            try_steps)
+from snn_repro.training.environment import (Runtime, check_device, environment_info, load_split,
+                                            threads, try_steps)
 from snn_repro.training.launch import try_out, with_teachers
 from snn_repro.training.loop import batches, build, forward
 
@@ -48,7 +48,7 @@ def cost(e: Experiment, steps: int, runtime: Runtime, out: Path | None = None) -
     except torch.OutOfMemoryError:
         raise UserError('the memory of the GPU is too small for it', e.slug,
                         'say --set recipe.micro_batch=N with an N that divides the batch') from None
-    split, _ = load(e.data, runtime.root, e.seed, e.T)
+    split, _ = load_split(e.data, runtime.root, e.seed, e.T)
     return Cost(e.recipe.epochs*len(batches(e, split.train, 0)), median(took[1:] or took),
                 math.ceil(e.recipe.epochs/e.recipe.test_every), test)
 
@@ -56,7 +56,7 @@ def cost(e: Experiment, steps: int, runtime: Runtime, out: Path | None = None) -
 @torch.inference_mode()
 def _test_pass(e: Experiment, runtime: Runtime) -> float:
     "Seconds over all test images, from the second of two passes over one batch."
-    split, _ = load(e.data, runtime.root, e.seed, e.T)
+    split, _ = load_split(e.data, runtime.root, e.seed, e.T)
     net, test = build(e, split).to(runtime.device).eval(), split.test
     index = torch.arange(min(BATCH, len(test), max(1, 2**24//(e.T*math.prod(test.shape)))))
     for _ in range(2):
@@ -69,7 +69,7 @@ def _test_pass(e: Experiment, runtime: Runtime) -> float:
 def timed(e: Experiment, root: Path | None) -> Experiment:
     """`e`, or where its data cannot be read here, the same on images of chance of their form.
     That is, if their form is known."""
-    try: load(e.data, root, e.seed, e.T)
+    try: load_split(e.data, root, e.seed, e.T)
     except UserError:
         if extent(e.data): return replace(e, data=Unseen(of=e.data))
     return e
@@ -127,8 +127,8 @@ def estimate(exhibits, tier: Tier, out, root=None, device: str = 'cpu', steps: i
             f'them ({len(runs) - len(left)} are done in {out}), {_digits(sum(left))} hours; '
             f'{devices} at a time, about {span(3600*share(left, devices))}.']
     said += unseen([kind for kind, e in stands_in.items() if isinstance(e.data, Unseen)], root)
-    return '\n\n'.join([table(('run', 'runs', 'epochs', 'steps', 's/step', 'hours'), rows, width),
-                        *(wrap(t, width) for t in said)])
+    heads = 'run', 'runs', 'epochs', 'steps', 's/step', 'hours'
+    return '\n\n'.join([text_table(heads, rows, width), *(wrap(t, width) for t in said)])
 
 
 def _digits(x: float, n: int = 2) -> str:

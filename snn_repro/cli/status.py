@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from snn_repro.core.files import ERROR, LOCK, SEAL, held, read_json, readable_errors
 from snn_repro.core.spec import UserError, check
-from snn_repro.core.text import differences, printable, span, table, wrap
+from snn_repro.core.text import differences, printable, span, text_table, wrap
 from snn_repro.records.queue import PLAN, is_done, read_plan, why_failed
 
 
-class Progress(NamedTuple):
+class RunProgress(NamedTuple):
     """How far a run is: `state` is done, running, failed or left; `epoch` of `epochs` and `seconds`
     as its last checkpoint has them, None if it has none."""
     id: str
@@ -55,7 +55,8 @@ def status(out, width: int = 100) -> str:
     if of['running']:
         rows = [(r.id, f'{r.epoch} of {r.epochs or "?"}', *_holder(out/r.id/LOCK))
                 for r in of['running']]
-        lines.append('\n' + table(('running', 'epoch', 'process', 'sign of life'), rows, width))
+        heads = 'running', 'epoch', 'process', 'sign of life'
+        lines.append('\n' + text_table(heads, rows, width))
     if of['failed']:
         said = '\n'.join(f'{wrap(r.id, width)}\n{wrap(why_failed(out/r.id) or "", width, "  ")}'
                          for r in of['failed'])
@@ -64,7 +65,7 @@ def status(out, width: int = 100) -> str:
     return printable('\n'.join(lines))
 
 
-def _runs(out: Path) -> tuple[list[Progress], str]:
+def _runs(out: Path) -> tuple[list[RunProgress], str]:
     """The runs of the plan in `out`, or of its folders where it has no plan that can be read; and
     what has to be said of that."""
     note, number = '', lambda v, kind=int: v if type(v) in (kind, int) and 0 <= v < 1e12 else None
@@ -80,14 +81,14 @@ def _runs(out: Path) -> tuple[list[Progress], str]:
         folder, recipe = out/id, experiment.get('recipe')
         epochs = number(recipe.get('epochs')) if isinstance(recipe, dict) else None
         if is_done(folder):
-            return Progress(id, 'done', epochs or 0, epochs,
-                            number(_read(folder/'env.json').get('seconds'), float))
+            return RunProgress(id, 'done', epochs or 0, epochs,
+                               number(_read(folder/'env.json').get('seconds'), float))
         state = 'running' if held(folder) else 'failed' if (folder/ERROR).exists() else 'left'
         saved = max((_read(folder/f'checkpoint/{p}.json') for p in 'ab'),
                     key=lambda d: number(d.get('count')) or 0).get('state')
         saved = saved if isinstance(saved, dict) else {}
-        return Progress(id, state, number(saved.get('epoch')) or 0, epochs,
-                        number(saved.get('seconds'), float))
+        return RunProgress(id, state, number(saved.get('epoch')) or 0, epochs,
+                           number(saved.get('seconds'), float))
     return [run(*p) for p in planned.items()], note
 
 
@@ -122,7 +123,7 @@ def _read(path: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def compare(a, b, width: int = 100) -> str:
+def compare_two(a, b, width: int = 100) -> str:
     """What differs between two finished runs, as text. Raises `UserError` for a folder that is not
     that of a finished, unchanged run."""
     from snn_repro.records.runs import open_run
@@ -137,7 +138,7 @@ def compare(a, b, width: int = 100) -> str:
     surroundings = [{k: v for k, v in r.env.items() if k not in ('seconds', 'date')} for r in pair]
     parts = [f'A: {a}\nB: {b}', differences('Setting', *(r.config for r in pair), width),
              differences('Environment', *surroundings, width),
-             table(('Result', 'A', 'B', 'A - B'), list(_results(*pair)), width),
+             text_table(('Result', 'A', 'B', 'A - B'), list(_results(*pair)), width),
              _answers(*pair, width), _bytes(Path(a), Path(b), width)]
     return printable('\n\n'.join(parts))
 

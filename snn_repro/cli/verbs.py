@@ -9,13 +9,13 @@ from snn_repro.core.spec import check, diff
 def reproduce(a):
     "train what is missing, write the report, and say how it compares with our runs"
     from snn_repro.analysis.catalogue import plan
-    from snn_repro.analysis.exhibits import find, pack_runs
+    from snn_repro.analysis.exhibits import find_exhibits, pack_runs
     from snn_repro.analysis.report import write_report
     from snn_repro.experiments.tiers import find_tier
     from snn_repro.records.ledger import enter_pack
     from snn_repro.training.launch import launch
     at_least_one(a, 'workers')
-    exhibits, tier, out = find(a.only), find_tier(a.tier), a.out or Path('runs')/a.tier
+    exhibits, tier, out = find_exhibits(a.only), find_tier(a.tier), a.out or Path('runs')/a.tier
     experiments, cluster = plan(exhibits, tier), a.partition or a.sbatch or a.nodes > 1
     check(a.launcher == 'slurm' or a.dry_run or not cluster,
           '--partition, --nodes and --sbatch are for a cluster', remedy='add --launcher slurm')
@@ -51,19 +51,19 @@ def compare(a):
     """two groups of runs, paired by seed: the effect, its interval, and what differs in their
     settings; of two single runs, every difference"""
     from snn_repro.analysis.groups import compare_text, is_run
-    from snn_repro.cli.status import compare
+    from snn_repro.cli.status import compare_two
     pair = len(a.runs) == 2 and all(map(is_run, a.runs))
-    print(compare(*a.runs, columns()) if pair else compare_text(a.runs, columns()))
+    print(compare_two(*a.runs, columns()) if pair else compare_text(a.runs, columns()))
 
 
 def plan_(a):
     "the hours that the runs of tables and figures take, from a few timed steps of each kind"
-    from snn_repro.analysis.exhibits import find
+    from snn_repro.analysis.exhibits import find_exhibits
     from snn_repro.cli.plan import estimate
     from snn_repro.experiments.tiers import find_tier
     at_least_one(a, 'steps', 'devices')
-    print(estimate(find(a.id), find_tier(a.tier), a.out or Path('runs')/a.tier, a.root, a.device,
-                   a.steps, a.devices, a.set, columns()))
+    print(estimate(find_exhibits(a.id), find_tier(a.tier), a.out or Path('runs')/a.tier, a.root,
+                   a.device, a.steps, a.devices, a.set, columns()))
 
 
 def report(a):
@@ -143,9 +143,9 @@ def run(a):
 
 
 def steps_table(tried, width: int) -> str:
-    from snn_repro.core.text import table
+    from snn_repro.core.text import text_table
     rows = [(step, *(f'{v:.4f}' for v in row)) for step, *row in tried.itertuples()]
-    return table(('step', *tried.columns), rows, width)
+    return text_table(('step', *tried.columns), rows, width)
 
 
 def found(a):
@@ -168,7 +168,7 @@ def try_(a):
           remedy='snn-repro try my_loss.py; `snn-repro try --new my_loss.py` writes one')
     from snn_repro.analysis.trial import changed, new_file, terms, try_loss, write_trial
     if a.new: return print(new_file(a.new))
-    from snn_repro.core.own import parted, pick, sources
+    from snn_repro.core.own import own_sources, parted, pick
     from snn_repro.experiments.tiers import find_tier
     from snn_repro.losses import Objective
     from snn_repro.training.launch import worker_places
@@ -183,7 +183,7 @@ def try_(a):
                      range(first, first + (a.seeds or tier.seeds)), a.out or Path('runs')/a.tier,
                      how, a.workers)
     texts = {file.name if name == 'self' else name: text
-             for o in own for of in sources(o).values() for name, text in of.items()}
+             for o in own for of in own_sources(o).values() for name, text in of.items()}
     write_trial(found, tier, len(worker_places(how, a.workers)), texts,
                 Path('reports')/f'try-{file.stem}', columns())
 
@@ -191,10 +191,10 @@ def try_(a):
 def predict(a):
     "what the net of a finished run says of samples: class, confidence, and after how many steps"
     from snn_repro.core.files import make_folder, write
-    from snn_repro.core.text import table
+    from snn_repro.core.text import text_table
     from snn_repro.training.trained import predict_files
     rows = predict_files(a.run, a.images, a.stop, a.device)
-    print(table(tuple(rows[0]), [tuple(r.values()) for r in rows], columns()))
+    print(text_table(tuple(rows[0]), [tuple(r.values()) for r in rows], columns()))
     if a.csv:
         import pandas as pd
         make_folder(a.csv.parent)

@@ -4,7 +4,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from snn_repro.core.spec import UserError, check, shown
-from snn_repro.core.system import count
+from snn_repro.core.system import env_count
 
 SEAL, PART, LOCK, ERROR = 'done.json', '.part', 'lock', 'error.json'
 LARGEST = 2**26   # bytes of JSON that are read: a stranger's file does not fill the memory
@@ -225,7 +225,7 @@ def _me() -> dict:
     was started again)."""
     job = {}
     if 'SLURM_JOB_ID' in os.environ:
-        job = {'job': os.environ['SLURM_JOB_ID'], 'restarts': count('SLURM_RESTART_COUNT')}
+        job = {'job': os.environ['SLURM_JOB_ID'], 'restarts': env_count('SLURM_RESTART_COUNT')}
     # containers may share a host's name, not its processes
     try: space = os.readlink('/proc/self/ns/pid')
     except OSError: space = ''

@@ -12,7 +12,7 @@ from snn_repro.core.spec import Spec, UserError, check
 PREFIX = 'own_'   # of the names of such modules
 
 
-def load(file) -> ModuleType:
+def import_file(file) -> ModuleType:
     """The module in `file`, executed when it is first asked for. What lies beside the file can be
     imported there. Raises `UserError` where there is no such file, or it cannot be executed."""
     path = Path(file).resolve()
@@ -68,7 +68,7 @@ def pick(said: str, kind: type):
     """What `FILE.py:NAME` names: a class derived from `kind`, or any other value of that file.
     `FILE.py` alone names the only such class in it. Raises `UserError` for what is not there."""
     file, name = parted(said)
-    module = load(file)
+    module = import_file(file)
     known = {n: c for n, c in vars(module).items()
              if inspect.isclass(c) and issubclass(c, kind) and c.__module__ == module.__name__}
     if name:
@@ -81,7 +81,7 @@ def pick(said: str, kind: type):
     return next(iter(known.values()))
 
 
-def sources(spec: Spec) -> dict[str, dict[str, str]]:
+def own_sources(spec: Spec) -> dict[str, dict[str, str]]:
     """The texts of all classes in `spec`, at any depth, that are not the library's: class, then
     file, then text."""
     from dataclasses import fields

@@ -60,7 +60,7 @@ def _unfinished(cls: type) -> bool:
             or bool(wanted) and not any(hasattr(cls, n) for n in wanted))
 
 
-def source_of(cls: Any) -> str:
+def own_source(cls: Any) -> str:
     """Digits of the source of a class that is not the library's own, else an empty text.
     Raises `UserError` where it cannot be told, and for a class that bears a library class's name
     with other source."""
@@ -76,7 +76,7 @@ def source_of(cls: Any) -> str:
 
 def _kind(v: Any) -> dict[str, Any]:
     "What `to_dict` says of a setting's class."
-    source = source_of(type(v))
+    source = own_source(type(v))
     return {'type': type(v).__name__} | ({'source': source} if source else {})
 
 
@@ -94,7 +94,7 @@ class Spec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data with the class name under `type`, and its `source` if not the library's.
-        `from_dict` reads it back. Raises `UserError` as `source_of` does."""
+        `from_dict` reads it back. Raises `UserError` as `own_source` does."""
         return _kind(self) | {f.name: _plain(getattr(self, f.name))
                               for f in dataclasses.fields(self)}
 
@@ -120,7 +120,7 @@ class Spec:
         for k, f in fields.items():
             check(k in d or f.default is not dataclasses.MISSING, f'missing key {k!r}', where,
                   f'{name} needs it')
-        check('source' not in d or d['source'] == source_of(kind),
+        check('source' not in d or d['source'] == own_source(kind),
               f'the source of {name} is another here than where this was written', where,
               'restore it, or start a run of its own')
         hints = _hints(kind)

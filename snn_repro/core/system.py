@@ -58,7 +58,7 @@ def place() -> tuple[int, int]:
     return (rank, size) if local <= rank < size else (0, 1)
 
 
-def count(name: str, otherwise: int = 0) -> int:
+def env_count(name: str, otherwise: int = 0) -> int:
     """The whole number in the environment variable `name`.
     `otherwise` where it is missing or no such number."""
     value = os.environ.get(name, '')

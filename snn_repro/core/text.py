@@ -41,7 +41,7 @@ def amount(n: int) -> str:
     return f'{n} bytes'
 
 
-def table(heads, rows, width: int) -> str:
+def text_table(heads, rows, width: int) -> str:
     """Rows of text under their heads; where that is wider than `width`, the first cell of each row
     stands alone and the others below it."""
     rows = [tuple(map(str, r)) for r in rows]
@@ -62,7 +62,7 @@ def differences(title: str, a: dict, b: dict, width: int) -> str:
     text = lambda d, k: '–' if k not in d else v if len(v := str(d[k])) < 60 else f'{v[:16]}…'
     rows = [(k, text(a, k), text(b, k))
             for k in dict.fromkeys([*a, *b]) if a.get(k, a) != b.get(k, b)]
-    return table((title, 'A', 'B'), rows, width) if rows else f'{title}: the same.'
+    return text_table((title, 'A', 'B'), rows, width) if rows else f'{title}: the same.'
 
 
 def wrap(text: str, width: int, indent: str = '') -> str:

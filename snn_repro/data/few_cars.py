@@ -19,7 +19,7 @@ from ..core.spec import check
 from .file_lists import (Parts, car_classes, devkit_of, labels_from, nested, one_of,
                                        read_cars)
 from .image_folders import MEAN, STD, Files, Photos, StanfordCars
-from .images import part, stratified_indices
+from .images import subset, stratified_indices
 from .source import Source, Split, check_split
 
 # %% ../../nbs/4_data/08_few_cars.ipynb #c4a1417a
@@ -97,6 +97,6 @@ class FewCars(Photos):
                                                 named_generator(seed, 'few cars'),
                                                 f'FewCars, {files.folder}')
         pool = in_memory(files)
-        split = Split(part(pool, train), part(pool, valid), part(pool, test), classes)
+        split = Split(subset(pool, train), subset(pool, valid), subset(pool, test), classes)
         check_split(split, 'FewCars')
         return split

@@ -29,8 +29,8 @@ from .image_folders import (CUB200, Files, Folder, ImageNet1k, StanfordCars,
                                           StanfordDogs, glance, marks_of, span_of)
 from .images import CIFAR10, CIFAR100, Npz
 from .own_sets import EventFolder, NpzClips, check_parts
-from .recordings import (Recordings, counted, frames_folder, frames_made, sealed_set,
-                                       whole_set)
+from .recordings import (Recordings, frames_folder, frames_made, published_counts,
+                                       sealed_set, whole_set)
 from .source import Data, Source
 
 # %% ../../nbs/4_data/17_prepare.ipynb #a3506f48
@@ -196,13 +196,13 @@ def check_recordings(data: Recordings, root) -> list[str]:
         home, found = whole_set(data, root)
         read = read_all('recordings', found.names, lambda n: data.events(home/n)[0]['t'][0])
         first = np.sort(read) / 1000
-        lines = [f'{home}: {len(found.classes)} classes, {counted(data, found)}',
+        lines = [f'{home}: {len(found.classes)} classes, {published_counts(data, found)}',
                  f'recordings: all {len(read)} can be read; their first events are at '
                  f'{first[0]:.1f} to {first[-1]:.1f} ms, half of them before '
                  f'{np.median(first):.1f} ms']
     for folder, T in frames_made(type(data), root).items():
         lines.append(f'{folder}: frames for T = {T}, as they were sealed, of '
-                     f'{counted(data, sealed_set(data, root, folder))}')
+                     f'{published_counts(data, sealed_set(data, root, folder))}')
     return lines
 
 # %% ../../nbs/4_data/17_prepare.ipynb #66daa933

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SEWBlock', 'sew_block', 'SEWResNet19', 'SEWResNet18', 'SEWResNet34', 'SEWResNet50', 'ThinSEWResNet19',
-           'ThinSEWResNet18', 'spikingjelly_names', 'to_spikingjelly', 'from_spikingjelly', 'load_spikingjelly']
+           'ThinSEWResNet18', 'spikingjelly_names', 'sew_to_spikingjelly', 'from_spikingjelly', 'load_spikingjelly']
 
 # %% ../../nbs/3_nets/04_sew.ipynb #61f6e0b1
 from dataclasses import dataclass
@@ -222,7 +222,7 @@ def _classes(state, key: str, where: str) -> int:
     return len(state[key])
 
 # %% ../../nbs/3_nets/04_sew.ipynb #c91f64e0
-def to_spikingjelly(state: dict, arch: SEWResNet18) -> dict[str, torch.Tensor]:
+def sew_to_spikingjelly(state: dict, arch: SEWResNet18) -> dict[str, torch.Tensor]:
     """A `state_dict()` of ours as one of SpikingJelly's `sew_resnet18/34/50`. The tensors are the
     same, not copies.
 
@@ -235,7 +235,7 @@ def to_spikingjelly(state: dict, arch: SEWResNet18) -> dict[str, torch.Tensor]:
 
 def from_spikingjelly(state: dict, arch: SEWResNet18) -> dict[str, torch.Tensor]:
     """The way back: a `state_dict()` of SpikingJelly's net as one of ours. Raises `UserError` as
-    `to_spikingjelly` does."""
+    `sew_to_spikingjelly` does."""
     where = f"SpikingJelly's weights for {type(arch).__name__}"
     table = _table(arch, _classes(state, 'fc.weight', where))
     return _translate(state, {theirs: (ours, shape) for ours, (theirs, shape) in table.items()},

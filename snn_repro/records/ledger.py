@@ -45,7 +45,7 @@ def enter(records, path, tier: str, purpose: str, remark: str = '') -> int:
     `UserError` for an unknown purpose and a damaged ledger."""
     check(purpose in PURPOSES, f'unknown purpose {purpose!r}', str(path),
           'choose from ' + ', '.join(PURPOSES))
-    known = standing(read(path)) if Path(path).exists() else {}
+    known = standing(read_ledger(path)) if Path(path).exists() else {}
     new = [r for r in records if run_of(r) not in known or known[run_of(r)].purpose != purpose]
     return _append(path, [_line(r, tier, purpose, remark) for r in new])
 
@@ -57,8 +57,8 @@ def enter_pack(folder, tier: str) -> int:
     path = ledger_beside(folder)
     added = enter(Runs(folder), path, tier, 'final')
     held = {run_of(r) for p in path.parent.rglob(RECORDS) for r in Runs(p.parent)}
-    gone = ([l for l in standing(read(path)).values() if (l.tier, l.purpose) == (tier, 'final')
-             and l.run not in held] if path.exists() else [])
+    lines = standing(read_ledger(path)).values() if path.exists() else ()
+    gone = [l for l in lines if (l.tier, l.purpose) == (tier, 'final') and l.run not in held]
     return added + _append(
         path, [l._replace(date=_today(), purpose='discarded', remark='superseded') for l in gone])
 
@@ -71,7 +71,7 @@ def ledger_beside(folder) -> Path:
     return above if above.exists() and not beside.exists() else beside
 
 
-def read(path) -> list[Line]:
+def read_ledger(path) -> list[Line]:
     "The lines of a ledger. Raises `UserError` where one is damaged."
     with readable(path, 'restore the file'):
         text = read_bytes(path).decode()

@@ -16,7 +16,7 @@ from snn_repro.core.spec import UserError, check, shown
 PLAN = 'plan.jsonl'
 
 
-class Planned(NamedTuple):
+class PlannedRun(NamedTuple):
     "A run of a plan: its id, its teacher's id or None, its setting as plain data."
     id: str
     teacher: str | None
@@ -30,11 +30,11 @@ def write_plan(experiments, path):
     write(path, ''.join(line(e) + '\n' for e in experiments))
 
 
-def read_plan(path) -> list[Planned]:
+def read_plan(path) -> list[PlannedRun]:
     """The runs of the plan `path`. Raises `UserError` if there is none, or one that names no runs
     or a folder elsewhere."""
     lines = read_bytes(path).splitlines()
-    try: runs = [Planned(d['id'], d['teacher'], d['experiment']) for d in map(json.loads, lines)]
+    try: runs = [PlannedRun(d['id'], d['teacher'], d['experiment']) for d in map(json.loads, lines)]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError('this is not a plan of this version', str(path),
                         'start `snn-repro reproduce` again') from None
@@ -71,7 +71,7 @@ class Queue:
                                            {r.id: r for r in read_plan(plan or Path(out)/PLAN)}, {})
         self.planned = set(self.left)
 
-    def take(self) -> Planned | bool:
+    def take(self) -> PlannedRun | bool:
         """The run to train next; True if one may become free later, False if nothing is left for
         this worker."""
         busy, early = [], False

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'READ', 'COUNTS', 'SCORES', 'ORDERS', 'LATER', 'RECORDS', 'OUTCOMES', 'PACKED', 'LARGEST_PACKED', 'Record',
            'save_run', 'check_kinds', 'check_plain', 'check_part', 'check_outcomes', 'open_run', 'packed_folders',
-           'Runs', 'results', 'pack', 'squeezed', 'unsqueezed']
+           'Runs', 'results', 'pack_records', 'squeezed', 'unsqueezed']
 
 # %% ../../nbs/5_experiments/07_runs.ipynb #21d0546c
 import gzip, io, json, lzma
@@ -225,7 +225,7 @@ def results(name: str = '') -> Path:
 # %% ../../nbs/5_experiments/07_runs.ipynb #9078d318
 PACKED = 2   # the schema of a packed folder
 
-def pack(records, path, features=(), sure=()) -> Path:
+def pack_records(records, path, features=(), sure=()) -> Path:
     """Write `records` as a packed folder; `features` and `sure` list the ids whose features, and
     whose `sure`, are kept. Arrays are stored without pickle. Raises `UserError` where it cannot be
     written."""

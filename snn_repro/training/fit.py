@@ -20,7 +20,7 @@ from ..core.distributed import Distributed, in_team, spawn, synchronised, team
 from ..core.extras import needed
 from ..core.files import (ERROR, locked, make_folder, no_empty_folder, readable, sha256,
                                   write_json)
-from ..core.own import sources
+from ..core.own import own_sources
 from ..core.spec import UserError, check
 from ..data.source import Source, Split, manifest
 from ..experiments.experiment import Experiment, lr_at
@@ -31,7 +31,7 @@ from ..records.runs import Record, open_run, save_run
 from .checkpoint import NonFinite, Progress, Sums, drop_checkpoints
 from .data_check import look_once, trace
 from .environment import (Runtime, check_device, check_extras, digest_of,
-                                            environment_info, load, preflight, probe, threads)
+                                            environment_info, load_split, preflight, probe, threads)
 from .loop import FrozenANN, batches, build, evaluate, optimizer, train_epoch
 from .operations import count_trained
 
@@ -61,7 +61,7 @@ def fit(e: Experiment, out: Path | str, runtime: Runtime = Runtime()) -> Record 
             dist.on_each(lambda: check_device(dist.device))
             lock = []
             dist.on_main(lambda: lock.append(stack.enter_context(locked(make_folder(folder)))))
-            split, _ = dist.on_each(lambda: load(e.data, runtime.root, e.seed, e.T))
+            split, _ = dist.on_each(lambda: load_split(e.data, runtime.root, e.seed, e.T))
             look_once(split, out, dist)
             dist.on_each(lambda: check_shares(e, preflight(e, runtime.root), dist))
             if e.teacher: fit(e.teacher, out, runtime)
@@ -85,7 +85,7 @@ INPUT = 'input.json'   # what a net's input looks like, for who uses it later (c
 def _begin(e: Experiment, folder: Path, split: Split):
     (folder/ERROR).unlink(missing_ok=True)
     write_json(folder/'config.json', e.to_dict())
-    if own := sources(e): write_json(folder/'source.json', own)
+    if own := own_sources(e): write_json(folder/'source.json', own)
     train = split.train
     write_json(folder/INPUT, {'classes': list(split.classes), 'shape': list(train.shape),
                               'dtype': stored_as(train), 'still': e.data.still,
@@ -112,8 +112,8 @@ def check_data(e: Experiment, done: Record, folder: Path, root: Path | None):
     cannot be read any more, say nothing against it."""
     here = trace(e.data, root)
     if here is None or here == done.env.get('files'): return
-    load.cache_clear()
-    try: digest = load(e.data, root, e.seed, e.T)[1]
+    load_split.cache_clear()
+    try: digest = load_split(e.data, root, e.seed, e.T)[1]
     except UserError: return
     check(digest == done.env['data'], 'its data have changed since this run was made', str(folder),
           'restore them, or move this folder, and the run is made again')
@@ -228,7 +228,7 @@ def _seal(e: Experiment, folder: Path, env: dict, at: Progress, split: Split, an
 # %% ../../nbs/6_training/07_fit.ipynb #f93d2bd3
 def _train(e: Experiment, folder: Path, runtime: Runtime, dist: Distributed, still=lambda: None):
     r = e.recipe
-    split, digest = load(e.data, runtime.root, e.seed, e.T)
+    split, digest = load_split(e.data, runtime.root, e.seed, e.T)
     dist.on_main(lambda: _begin(e, folder, split))
     taught_on = digest_of(split.train)
     split = split._replace(train=split.train.to(dist.device), test=split.test.to(dist.device))

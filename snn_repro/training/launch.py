@@ -18,7 +18,8 @@ from snn_repro.experiments.experiment import Experiment
 from snn_repro.records.queue import PLAN, fail, is_done, why_failed, write_plan
 from snn_repro.records.runs import open_run
 from snn_repro.training.data_check import look_once
-from snn_repro.training.environment import Runtime, check_device, check_extras, load, preflight
+from snn_repro.training.environment import (Runtime, check_device, check_extras, load_split,
+                                            preflight)
 from snn_repro.training.fit import check_data
 from snn_repro.training.worker import ALLOCATOR_ENV, PARENT
 
@@ -54,7 +55,7 @@ def try_out(experiments, root: Path | None = None, out: Path | None = None):
     kinds = {}
     for e in experiments: kinds.setdefault((e.data, e.arch, e.T, e.augment, e.recipe.batch), e)
     for e in kinds.values():
-        look_once(load(e.data, root, e.seed, e.T)[0], out)
+        look_once(load_split(e.data, root, e.seed, e.T)[0], out)
         preflight(e, root)
 
 

@@ -20,7 +20,7 @@ from submitit.slurm.slurm import SlurmExecutor
 from snn_repro.core.distributed import in_team
 from snn_repro.core.files import make_folder, readable_errors
 from snn_repro.core.spec import UserError, check
-from snn_repro.core.system import answer, count
+from snn_repro.core.system import answer, env_count
 from snn_repro.core.text import is_quiet
 from snn_repro.records.queue import write_plan
 from snn_repro.training.environment import Runtime
@@ -52,7 +52,7 @@ class Worker:
         self.out, self.runtime, self.plan = out, runtime, plan
 
     def __call__(self):
-        if count('SLURM_NTASKS') > 1:
+        if env_count('SLURM_NTASKS') > 1:
             TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         from snn_repro.training.worker import work
         work(self.out, self.runtime, self.plan)

@@ -22,12 +22,12 @@ def work(out, runtime=None, plan=None):
     next is taken. In a team (chapter 6.2) its processes share each run. Raises `UserError` where
     there is no plan."""
     from snn_repro.core.distributed import team
-    from snn_repro.core.own import load
+    from snn_repro.core.own import import_file
     from snn_repro.experiments.experiment import Experiment
     from snn_repro.training.environment import Runtime, check_device
     from snn_repro.training.fit import fit
     runtime = runtime or Runtime()
-    for file in runtime.imports: load(file)
+    for file in runtime.imports: import_file(file)
     dist = team(runtime.device)
     # a machine without its GPU must not fail one run after the other
     dist.on_each(lambda: check_device(dist.device))
