@@ -8,7 +8,7 @@ from conftest import NAME, TINY
 from snn_repro.cli.plan import share
 from snn_repro.cli.status import status
 from snn_repro.core.files import ERROR, LOCK, SEAL, write_json
-from snn_repro.core.text import span, text_table
+from snn_repro.core.text import plural, span, text_table
 from snn_repro.records.queue import PLAN
 from snn_repro.records.runs import open_run
 
@@ -202,6 +202,7 @@ def test_devices_share_the_longest_runs_first():
 
 
 def test_words_and_tables():
+    assert [plural(n, 'run') for n in (0, 1, 2)] == ['0 runs', '1 run', '2 runs']
     assert [span(s) for s in (0, 59, 300, 9000, 10**7)] == ['0 s', '59 s', '5.0 min', '2.5 hours',
                                                             '116 days']
     wide, narrow = (text_table(('run', 'n'), [('a-long-name', 12), ('b', 3)], w) for w in (20, 12))

@@ -7,8 +7,9 @@ from html import escape
 from typing import NamedTuple
 
 from snn_repro.analysis.early_losses import alarms, early
-from snn_repro.analysis.replication import (Replication, plural, replication,
-                                            replication_table, outcome_lines)
+from snn_repro.analysis.replication import (Replication, outcome_lines, replication,
+                                            replication_table)
+from snn_repro.core.text import plural
 from snn_repro.records.ledger import ledger_beside, read_ledger, run_of, standing
 from snn_repro.records.runs import Runs
 

@@ -21,6 +21,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from .stats import mean_sd
 from ..core.spec import check
+from ..core.text import plural
 from ..metrics.classification import (accuracy, class_accuracy, early_exit, prefix_accuracy,
                                               risk_coverage, spaced, step_accuracy)
 
@@ -85,7 +86,7 @@ def seeds_text(filled) -> str:
     "How many seeds the rows have: '5 seeds', '5 to 8 seeds', 'none'."
     n = sorted({len(records) for _, records in filled} - {0})
     if not n: return 'none'
-    return f'{n[0]} to {n[-1]} seeds' if len(n) > 1 else f'{n[0]} seed' + 's' * (n[0] > 1)
+    return f'{n[0]} to {n[-1]} seeds' if len(n) > 1 else plural(n[0], 'seed')
 
 # %% ../../nbs/7_analysis/03_figures.ipynb #b21cab5b
 def sheet(filled, panel, draw, *, tier: str, title: str, x: str, y: str, says: str, notes=(),

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from snn_repro.analysis.stats import (CONTRADICTED, NOT_REPRODUCED, REPRODUCED, TOO_LITTLE, Judged,
-                                      by_seed, judge_at)
+                                      between, by_seed, judge_at)
 from snn_repro.analysis.tables import MEASURES
 from snn_repro.core.spec import check, dotted
-from snn_repro.core.text import differences, printable, text_table, wrap
+from snn_repro.core.text import differences, plural, printable, text_table, wrap
 from snn_repro.records.runs import Record, Runs, open_run
 
 GAP = 1.   # points of top-1: the smallest difference that the words care for
@@ -162,16 +162,15 @@ def _env(side: list[Record]) -> dict:
 def _line(g: Groups, key: str) -> tuple[str, ...]:
     m, j = MEASURES[key], g.effects[key]
     better = j.above if m.more else 1 - j.above
-    interval = f'{j.low:+.2f} to {j.high:+.2f}' if pd.notna(j.low) else '–'
     return (m.title, *(f'{mean(map(m, side)):.2f}' for side in (g.a, g.b)), f'{j.mean:+.2f}',
-            interval, f'{better:.2f}')
+            between(j.low, j.high, '+.2f'), f'{better:.2f}')
 
 
 def _said(g: Groups):
     "The sentences below the numbers."
     top, n = g.effects['top1'], len(g.seeds)
     told = f', power for {GAP:g} point {top.power:.2f}' if pd.notna(top.power) else ''
-    yield (f'{n} paired seed{"s"[:n != 1]}: {", ".join(map(str, g.seeds))}. A in a word, by '
+    yield (f'{plural(n, "paired seed")}: {", ".join(map(str, g.seeds))}. A in a word, by '
            f'top-1: {WORDS[top.verdict]}{told}.')
     if g.left_out:
         yield f'Left out, since one side alone has them: seeds {", ".join(map(str, g.left_out))}.'

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DIFFERS', 'AGREES', 'CANNOT_TELL', 'WORDS', 'MARK', 'Common', 'common', 'same_answers', 'ReplicatedEffect', 'effects',
            'Weighed', 'word_for', 'visible', 'weigh', 'flips', 'flipped', 'changed_words', 'Replication', 'replication',
-           'replication_table', 'plural', 'outcome_lines', 'sentences']
+           'replication_table', 'outcome_lines', 'sentences']
 
 # %% ../../nbs/7_analysis/11_replication.ipynb #9d1d0736
 from functools import lru_cache
@@ -19,6 +19,7 @@ from .claims import (CLAIMS, SEEDS, Claim, combine_verdicts, comparisons,
 from .markup import Table
 from .stats import (between, holm_levels, p_value, paired, power, redrawn,
                                       repeated, words_of)
+from ..core.text import plural
 from ..experiments.tiers import Tier
 
 # %% ../../nbs/7_analysis/11_replication.ipynb #88093576
@@ -207,8 +208,6 @@ def replication_table(found: Replication, names=('here', 'there')) -> Table:
     return table
 
 # %% ../../nbs/7_analysis/11_replication.ipynb #c79b6f44
-def plural(n: int, what: str) -> str: return f'{n} {what}{"s"[:n != 1]}'
-
 def outcome_lines(found: Replication) -> dict[str, list[str]]:
     """What came out of the comparison, as lines of plain text: 'counts', what 'differs', 'all'
     effects at once, and other 'words'."""

@@ -23,7 +23,7 @@ from snn_repro.analysis.stats import VERDICTS
 from snn_repro.analysis.tables import to_text
 from snn_repro.core.files import make_folder, write
 from snn_repro.core.spec import check
-from snn_repro.core.text import wrap
+from snn_repro.core.text import plural, wrap
 from snn_repro.experiments.tiers import Tier, find_tier
 from snn_repro.records.runs import Runs, packed_folders, results
 
@@ -169,7 +169,7 @@ def summed_up(exhibits, sources, said: list[pd.DataFrame]) -> pd.DataFrame:
     columns = {}
     for i, (tier, runs) in enumerate(sources):
         planned, here = plan(known, tier), [x for x in known if plan([x], tier)]
-        scope = {'scope': ', '.join(f'{n} {what}{"s"*(n != 1)}'
+        scope = {'scope': ', '.join(plural(n, what)
                                     for what, n in parts_of(here, said).items())}
         records = [r for e in planned if (r := runs.get(e))]
         head = f'here ({tier.name}, {runs.path})' if several else f'here ({tier.name})'

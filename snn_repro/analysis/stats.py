@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from .markup import Table
 from ..core.spec import check
+from ..core.text import plural
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #31dd5812
 class Paired(NamedTuple):
@@ -65,7 +66,7 @@ def verdict(found: Paired | None, claim: str = 'more', ours: bool = False) -> st
     if found is None: return f'{OPEN}: no runs'
     if found.low > 0 or found.high < 0:
         return SHOWS if (found.low > 0) == (claim == 'more') else OPPOSITE if ours else AGAINST
-    return f'{OPEN} at {found.n} seed' + 's' * (found.n != 1)
+    return f'{OPEN} at {plural(found.n, "seed")}'
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #00818ead
 def between(low: float, high: float, digits: str) -> str:
@@ -99,7 +100,7 @@ def in_words(found, digits: int = 2) -> str:
     where there is one, and the number of seeds."""
     d = f'+.{digits}f'
     interval = '' if np.isnan(found.low) else f'{between(found.low, found.high, d)}, '
-    return f'{found.mean:{d}} ({interval}{found.n} seed{"s"[:found.n != 1]})'
+    return f'{found.mean:{d}} ({interval}{plural(found.n, "seed")})'
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #3d00feb4
 REPRODUCED, CONTRADICTED, NOT_REPRODUCED, TOO_LITTLE = VERDICTS = (

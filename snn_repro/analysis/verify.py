@@ -14,7 +14,7 @@ from numpy import isfinite
 from snn_repro.analysis.catalogue import Run, contents, first_run
 from snn_repro.core.files import SEAL, read_json, readable
 from snn_repro.core.spec import UserError, check, shown
-from snn_repro.core.text import text_table, wrap
+from snn_repro.core.text import plural, text_table, wrap
 from snn_repro.metrics.classification import ordered, spaced, summary
 from snn_repro.records.ledger import hours, ledger_beside, read_ledger, run_of, standing
 from snn_repro.records.runs import ORDERS, OUTCOMES, RECORDS, Runs, check_kinds, unsqueezed
@@ -60,7 +60,7 @@ def verify(root, width: int = 100):
     print(verified_page(looked, ledgers, width))
     faults = [str(UserError(what, where)) for l in looked for where, what in l.wrong]
     for f in faults: print(f'wrong: {f}', file=sys.stderr)
-    check(not faults, f'{len(faults)} thing{"s"[:len(faults) != 1]} wrong', str(root))
+    check(not faults, f'{plural(len(faults), "thing")} wrong', str(root))
 
 
 def verified_page(looked, ledgers: dict, width: int) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from snn_repro.core.files import ERROR, LOCK, SEAL, held, read_json, readable_errors
 from snn_repro.core.spec import UserError, check
-from snn_repro.core.text import differences, printable, span, text_table, wrap
+from snn_repro.core.text import differences, plural, printable, span, text_table, wrap
 from snn_repro.records.queue import PLAN, is_done, read_plan, why_failed
 
 
@@ -45,7 +45,7 @@ def status(out, width: int = 100) -> str:
     begun = sum(r.epoch > 0 or (out/r.id/'checkpoint').is_dir() for r in of['left'])
     counts = (', '.join(f'{len(v)} {s}' for s, v in of.items() if v)
               + (f' ({begun} of them begun)' if begun else ''))
-    lines = [wrap(f'{out}: {len(runs)} run{"s"[:len(runs) != 1]}: {counts}.', width)]
+    lines = [wrap(f'{out}: {plural(len(runs), "run")}: {counts}.', width)]
     if note: lines.append(wrap(note, width))
     if of['running'] or of['left']:
         left = seconds_left(runs)

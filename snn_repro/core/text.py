@@ -34,6 +34,9 @@ def span(seconds: float) -> str:
     return f'{seconds:.0f} s'
 
 
+def plural(n: int, what: str) -> str: return f'{n} {what}{"s"*(n != 1)}'
+
+
 def amount(n: int) -> str:
     "A number of bytes as people say it: 21 kB, 1.2 GB."
     for unit, size in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
