@@ -70,7 +70,9 @@ def draw_effects(ax, found, look: dict, x: str):
         ticks = sorted({e.updates for e in found})
         ax.set_xticks(ticks, [f'{t:,}' for t in ticks], minor=False)
         ax.minorticks_off()
-    else: ax.set_xlim(min(ends) - .1*span, max(ends) + .1*span)
+    else:
+        ax.set_xlim(min(ends) - .1*span, max(ends) + .1*span)
+        ax.set_xticks([t for t in ax.get_xticks() if ax.get_xlim()[0] <= t <= 100])
 
 # %% ../../nbs/7_analysis/04_effects.ipynb #678afa0a
 def length_figure(filled, tier: str, title: str, notes=()) -> Drawing:
@@ -91,8 +93,9 @@ def length_figure(filled, tier: str, title: str, notes=()) -> Drawing:
         if not lines:
             for ax in axes.flat: ax.axis('off')
             axes[0, 0].text(0, .5, 'not run')
-        says = (f'Points: mean of the paired differences; bars: intervals at 95 %, corrected by '
-                f'Holm within a line of panels. Runs: {seeds_text(filled)}.')
+        says = ('Points: mean of the paired differences; bars: intervals at 95 %, corrected by '
+                'Holm within a line of panels. Methods of one length stand beside each other, '
+                f'not one upon the other. Runs: {seeds_text(filled)}.')
         finish(fig, f'{title} · tier {tier}', ' '.join([says, *notes]), settings(filled))
     return fig
 

@@ -112,7 +112,9 @@ def lengths(id: str, title: str, rows, caption: str) -> Exhibit:
 
 LENGTH_EXHIBITS = (
     lengths('length', 'Fit and length: TKS', [*ladder_rows(), *crossed_rows()],
-            'The same nets, methods and seeds at several lengths of training.'),
+            'The same nets, methods and seeds at several lengths of training. LS: label smoothing; '
+            'TET: each step is held to the label; TKS (factor 1): without the squared temperature '
+            'of the official code.'),
     lengths('length-enof', 'Fit and length: EnOF at T = 4', enof_rows(),
             'Controls have as many epochs as ANN and net together, or more.'),
     Exhibit('length-recipe', 'Fit and length: other recipes at 192 epochs', 'ours',
