@@ -129,7 +129,8 @@ def page_section(c: Compared, table) -> str:
     def items(lines, bold=False):
         mark = '<li><b>{}</b></li>' if bold else '<li>{}</li>'
         return ''.join(mark.format(escape(l)) for l in lines)
-    said, quiet = outcome_lines(c.found), [] if c.alarms or not c.found.pairs else [QUIET]
+    said = outcome_lines(c.found, (f'in {c.here}', f'in {c.there}'))
+    quiet = [] if c.alarms or not c.found.pairs else [QUIET]
     points = items(map(alarm, c.alarms), bold=True)
     points += ''.join(items(lines, bold=k == 'differs') for k, lines in said.items())
     points += items(quiet)

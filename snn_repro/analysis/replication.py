@@ -208,9 +208,9 @@ def replication_table(found: Replication, names=('here', 'there')) -> Table:
     return table
 
 # %% ../../nbs/7_analysis/11_replication.ipynb #c79b6f44
-def outcome_lines(found: Replication) -> dict[str, list[str]]:
+def outcome_lines(found: Replication, where=('here', 'there')) -> dict[str, list[str]]:
     """What came out of the comparison, as lines of plain text: 'counts', what 'differs', 'all'
-    effects at once, and other 'words'."""
+    effects at once, and other 'words'; `where`: how the two sets are called, such as 'in mini'."""
     if not found.pairs: return {'counts': ['No run is in both.']}
     counts = [f'{plural(len(found.pairs), "run")} of {found.planned} in both; '
               f'{found.identical} answer each image alike.']
@@ -230,8 +230,9 @@ def outcome_lines(found: Replication) -> dict[str, list[str]]:
                 f'{"its word" if found.changed == 1 else "their words"}; '
                 f'a redraw of the seeds alone changes {found.expected:.1f} on average.']
     return {'counts': counts, 'differs': [line(w) for w in found.of(DIFFERS)], 'all': together,
-            'words': [f'another word: {claim.id} is {here} here, {there} there'
-                      for claim, here, there in found.claims]}
+            'words': [f'another word: {claim.id} is {one} {where[0]}, {other} {where[1]}'
+                      for claim, one, other in found.claims]}
 
-def sentences(found: Replication) -> list[str]:
-    return [line for lines in outcome_lines(found).values() for line in lines]
+def sentences(found: Replication, where=('here', 'there')) -> list[str]:
+    "The lines of `outcome_lines`, one after the other."
+    return [line for lines in outcome_lines(found, where).values() for line in lines]
