@@ -30,6 +30,11 @@ class Table(pd.DataFrame):
 
     def _repr_html_(self): return notebook_html(self)
 
+    def __repr__(self):
+        "As pandas has it, but a line is one line: blocks of columns repeat the index in each."
+        with pd.option_context('display.expand_frame_repr', False, 'display.max_columns', None):
+            return super().__repr__()
+
 
 def is_number(text: str) -> bool: return bool(re.match(r'[+-]?×?[\d.,]*\d(?![\w-])', text))
 
