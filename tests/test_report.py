@@ -166,6 +166,8 @@ def test_the_papers_side_has_the_epochs_and_steps_of_the_papers_own_runs():
     for line, values in (('epochs a run', {e.recipe.epochs for e in full}),
                          ('steps T of a net', {e.T for e in full})):
         assert there[line] == ', '.join(map(str, sorted(values)))
+    told = set(map(int, re.findall(r'\b\d+\b', there['epochs come from'])))
+    assert told == {e.recipe.epochs for e in full}
     assert there['runs'].startswith(f'{len(full)},') and 'not known' in there['computing time']
 
 

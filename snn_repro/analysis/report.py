@@ -196,12 +196,17 @@ def effort(records, planned: int, days=()) -> dict:
     return {'runs': f'{len(records)} of {planned} planned, teachers included',
             'seeds': f'{seeds[0]} to {seeds[-1]}, paired' if seeds else 'none',
             'epochs a run': numbers(r.config['recipe']['epochs'] for r in records),
+            'epochs come from': 'us',
             'steps T of a net': numbers(r.config.get('T', '?') for r in records),
             'computing time': f'{duration(seconds)} {"of one core " if one_core else ""}in all, '
             f'{duration(seconds/max(len(records), 1))} a run',
             'hardware': '; '.join(sorted(set(map(processor, records)))),
             'software': '; '.join(version),
             'commit': distinct(map(commit, records)), 'made on': days_text(days)}
+
+
+PUBLIC = ("600: the default of TKS's public code, its paper gives none; 400 (ImageNet: 320): "
+          "public code of EnOF's group, the paper was not to be had")
 
 
 def full_effort(known) -> dict:
@@ -212,7 +217,8 @@ def full_effort(known) -> dict:
     return {'scope': 'the same', 'tier': paper.about,
             'runs': f'{len(full)}, teachers included, for one seed',
             'seeds': 'one, as far as the papers tell',
-            'epochs a run': numbers(run.epochs for run in full), 'steps T of a net': numbers(steps),
+            'epochs a run': numbers(run.epochs for run in full), 'epochs come from': PUBLIC,
+            'steps T of a net': numbers(steps),
             'computing time': "hours to days of a GPU a run: TET's author names about 5 hours on "
             "four RTX 3090 for one ResNet-19 on CIFAR. "
             'Of all of it: not known; `snn-repro plan` times it on a given machine',
