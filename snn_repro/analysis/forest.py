@@ -93,7 +93,8 @@ def claims_forest(said: list[JudgedClaim], tier: Tier, narrow: bool = False) -> 
                          for records in c.records for r in records)
     words = {v: v for v in (REPRODUCED, CONTRADICTED, NOT_REPRODUCED, TOO_LITTLE)}
     return forest(groups, words, f'Claims and verdicts · tier {tier.name}',
-                  'A line is a comparison: mean of the paired differences with the interval that '
-                  'Holm corrects. Positive is what the paper claims; 1 (dashed) is its gap, or '
-                  'ours where it prints none. † borderline.', "effect / the paper's gap",
+                  'A line is a comparison, from above in the order of the table: mean of the '
+                  'paired differences with the interval that Holm corrects. Positive is what the '
+                  'paper claims; 1 (dashed) is its gap, or ours where it prints none. Beyond 1 the '
+                  'axis is logarithmic. † borderline.', "effect / the paper's gap",
                   tuple(runs), 'symlog', narrow)
