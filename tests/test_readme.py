@@ -30,7 +30,7 @@ def test_a_snippet_runs_by_itself(code, tmp_path):
 
 def test_its_pictures_say_what_they_show():
     shown = re.findall(r'!\[([^\]]*)\]\(\S+\.png\)', text)
-    assert len(shown) == 2 and 'TKS' in shown[0] and 'Runs:' in shown[1]
+    assert len(shown) == 2 and 'TKS' in shown[0] and 'seeds' in shown[1]
 
 
 def test_the_two_commands_are_named(): assert 'make reproduce' in text and 'make test' in text
