@@ -2,6 +2,7 @@
 for."""
 import fcntl, os, pty, re, shlex, shutil, struct, subprocess, sys, termios
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from snn_repro.analysis.exhibits import asked
 from snn_repro.analysis.summary import known_words, same_records, words
 from snn_repro.cli.examples import EXAMPLES
 from snn_repro.cli.listing import ids_in
+from snn_repro.cli.main import main
 from snn_repro.cli.options import OPTIONS, parser
 from snn_repro.cli.verbs import VERBS
 from snn_repro.core.files import SEAL, read_json, write_json
@@ -118,7 +120,7 @@ def test_other_records_than_those_of_the_words_are_noticed(cli, tmp_path, monkey
 def test_without_a_clone_the_records_are_not_here(cli, tmp_path, monkeypatch):
     monkeypatch.setattr('snn_repro.cli.listing.results', lambda name: tmp_path/name)
     out = ' '.join(cli('list')[1].split())
-    assert 'not here' in out and '0 of 184 0 of 184' in out and 'too little data †' in out
+    assert 'not here' in out and '0 of 184 – ' in out and 'too little data †' in out
 
 
 # Quiet
@@ -186,3 +188,39 @@ def test_every_verb_that_trains_can_be_quiet(verb):
     (0, '0 bytes'), (999, '999 bytes'), (20_540, '21 kB'), (999_700, '1.0 MB'),
     (170e6, '170 MB'), (1.15e9, '1.1 GB'), (144e9, '144 GB')])
 def test_bytes_as_people_say_them(n, said): assert amount(n) == said
+
+
+# The output, ctrl-C, and what lies beside the user
+
+SNN_REPRO = str(Path(sys.executable).parent/'snn-repro')
+
+
+def test_a_full_disk_is_one_line():
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run([SNN_REPRO, 'list'], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr.count('\n') == 1
+    assert done.stderr.startswith('snn-repro: the output could not be written')
+
+
+def test_nothing_slow_is_imported_before_ctrl_c_is_heard():
+    code = ('import sys; import snn_repro.cli.main; '
+            'print([m for m in sys.modules if m.split(".")[0] in ("numpy", "pandas", "torch")])')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.stdout == '[]\n'
+
+
+@pytest.mark.parametrize('words, kept', [(['list'], '\n'),
+                                         (['run', NAME], ' Finished runs are kept')])
+def test_ctrl_c_says_that_runs_are_kept_where_there_are_runs(words, kept, capsys, monkeypatch):
+    def stop(*_): raise KeyboardInterrupt
+    monkeypatch.setattr('snn_repro.cli.verbs.columns', stop)
+    monkeypatch.setattr('snn_repro.cli.finished.finished', stop)
+    assert main(words) == 130
+    assert capsys.readouterr().err.startswith(f'\nsnn-repro: stopped.{kept}')
+
+
+def test_workers_are_not_led_astray_by_a_file_beside_the_user(tmp_path, monkeypatch):
+    (tmp_path/'random.py').write_text('raise RuntimeError("not the one you want")\n')
+    monkeypatch.chdir(tmp_path)
+    assert launch([tiny()], tmp_path/'runs', workers=1) == []
+    assert (tmp_path/'runs'/tiny().id/'done.json').exists()

@@ -11,7 +11,7 @@ from snn_repro.core.text import wrap
 from snn_repro.experiments.tiers import TIERS, Tier
 from snn_repro.records.runs import RECORDS, packed_folders, results, unsqueezed
 
-NONE = '–'   # nothing stands in for its data in this tier, or it needs no runs
+NONE = '–'   # no runs are planned (nothing stands in for its data), or none of ours are here
 
 
 @cache
@@ -25,14 +25,17 @@ def ids_in(folder: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def done(runs, folder: Path) -> str:
+def done(runs, folder: Path | None) -> str:
     "How many of the planned `runs` are finished in a folder."
-    return f'{sum(e.id in ids_in(folder) for e in runs)} of {len(runs)}' if runs else NONE
+    if not runs or not folder: return NONE
+    return f'{sum(e.id in ids_in(folder) for e in runs)} of {len(runs)}'
 
 
-def where(here: Path, ours: Path) -> str:
-    missing = '' if ours.is_dir() else ' (not here: they come with a clone)'
-    return f'yours in {here}, ours in {ours}{missing}.'
+def both(tier: Tier, out: Path) -> tuple[tuple, str]:
+    "The folders of your runs and of ours, None where these are not here; and a sentence on them."
+    ours = results(tier.name)
+    here, missing = (ours, '') if ours.is_dir() else (None, ' (not here: they come with a clone)')
+    return (out, here), f'yours in {out}, ours in {ours}{missing}.'
 
 
 def hanging(heads, rows, width: int) -> str:
@@ -64,10 +67,10 @@ def claims_of(exhibits, tier: Tier, width: int) -> list[str]:
 
 def overview(tier: Tier, out: Path, width: int) -> str:
     "Every table and figure with its runs that are done, and every claim with its verdict."
-    folders = out, results(tier.name)
+    folders, where = both(tier, out)
     rows = [(x.id, *(done(plan([x], tier), f) for f in folders), x.title) for x in find()]
     others = ', '.join(t for t in TIERS if t != tier.name)
-    said = (f'Runs done of planned in tier {tier.name}: {where(*folders)} Other tiers: --tier '
+    said = (f'Runs done of planned in tier {tier.name}: {where} Other tiers: --tier '
             f'{others}. `snn-repro list ID` names the experiments of one.')
     return '\n\n'.join([hanging(('table or figure', 'yours', 'ours', 'title'), rows, width),
                         wrap(said, width), *claims_of(find(), tier, width)])
@@ -75,11 +78,11 @@ def overview(tier: Tier, out: Path, width: int) -> str:
 
 def experiments(exhibits: tuple[Exhibit, ...], tier: Tier, out: Path, width: int) -> str:
     "Every experiment of `exhibits` by its name, with its runs that are done, one a seed."
-    folders = out, results(tier.name)
+    folders, where = both(tier, out)
     def runs(x, row): return [e for s in seeds(x, tier) if (e := scaled_to(tier, row, s))]
     rows = [(name, *(done(runs(x, row), f) for f in folders))
             for x in exhibits for name, row in named(x).items()]
     if not rows: return 'no experiments of its own'
-    said = f'Runs done of planned in tier {tier.name}, one a seed: {where(*folders)}'
+    said = f'Runs done of planned in tier {tier.name}, one a seed: {where}'
     return '\n\n'.join([hanging(('experiment', 'yours', 'ours'), rows, width),
                         wrap(said, width), *claims_of(exhibits, tier, width)])

@@ -40,10 +40,10 @@ class Cost(NamedTuple):
 
 
 def cost(e: Experiment, steps: int, runtime: Runtime, out: Path | None = None) -> Cost:
-    """The cost of `e`: the median of `steps` timed steps, of which the first is a warm-up; and one
-    batch of test images. Raises `UserError` as `fit` does."""
+    """The cost of `e`: the median of `steps` timed steps after a warm-up, where an epoch has more
+    than one; and one batch of test images. Raises `UserError` as `fit` does."""
     try:
-        took = try_steps(e, steps, runtime, out)['seconds'].tolist()
+        took = try_steps(e, steps + 1, runtime, out)['seconds'].tolist()
         with threads(runtime.threads): test = _test_pass(e, runtime)
     except torch.OutOfMemoryError:
         raise UserError('the memory of the GPU is too small for it', e.slug,

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from snn_repro.core.distributed import in_team
 from snn_repro.core.files import ERROR, LOCK, held, make_folder, no_empty_folder, readable_errors
 from snn_repro.core.spec import check
-from snn_repro.core.text import is_quiet, no_bars
+from snn_repro.core.text import is_quiet, no_bars, plural
 from snn_repro.experiments.experiment import Experiment
 from snn_repro.records.queue import PLAN, fail, is_done, why_failed, write_plan
 from snn_repro.records.runs import open_run
@@ -111,7 +111,7 @@ def launch(experiments, out, runtime: Runtime = Runtime(),
     places = places[:len(left)]
     before = len(with_teachers(experiments)) - len(left)
     if not is_quiet():
-        print(f'{len(left)} runs to do, {before} done before, {len(places)} at a time.')
+        print(f'{plural(len(left), "run")} to do, {before} done before, {len(places)} at a time.')
     with _Workers(left, out, runtime, places) as team: watch(left, out, team.alive)
     return failures(left, out, f'not finished: its worker {team.ended or "left"}')
 
@@ -140,7 +140,7 @@ class _Workers:
                    for k in ('root', 'device', 'threads', 'checkpoint', 'processes', 'tensorboard',
                              'fuse') if (v := getattr(runtime, k)) is not None]
         options += [f'--import={file}' for file in runtime.imports]
-        self.command = [sys.executable, '-m', 'snn_repro', 'work', str(out), *options]
+        self.command = [sys.executable, '-P', '-m', 'snn_repro', 'work', str(out), *options]
         self.env = (os.environ | ALLOCATOR_ENV | {'OMP_NUM_THREADS': str(runtime.threads),
                                            PARENT: str(os.getpid())})
         self.folders, self.places, self.team, self.ended = [out/e.id for e in left], places, [], ''

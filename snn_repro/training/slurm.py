@@ -21,7 +21,7 @@ from snn_repro.core.distributed import in_team
 from snn_repro.core.files import make_folder, readable_errors
 from snn_repro.core.spec import UserError, check
 from snn_repro.core.system import answer, env_count
-from snn_repro.core.text import is_quiet
+from snn_repro.core.text import is_quiet, plural
 from snn_repro.records.queue import write_plan
 from snn_repro.training.environment import Runtime
 from snn_repro.training.launch import Failure, failures, prepare, undone, watch, with_teachers
@@ -165,8 +165,8 @@ def reproduce_on_slurm(experiments, out, runtime: Runtime, cluster: Cluster,
     if more: submit(e, out, runtime, more, plan)
     before = len(with_teachers(experiments)) - len(left)
     if not is_quiet():
-        print(f'{len(left)} runs to do, {before} done before; {more} jobs submitted, {len(jobs)} '
-              'in the queue before.', flush=True)
+        print(f'{plural(len(left), "run")} to do, {before} done before; {more} jobs submitted, '
+              f'{len(jobs)} in the queue before.', flush=True)
     try: watch(left, out, _Alive(name))
     except KeyboardInterrupt:
         print(f'\nThe jobs go on: `snn-repro status {out}` tells how far they are, the same '
