@@ -50,7 +50,7 @@ EDITS = option('--set', action='append', default=[], metavar='KEY=VALUE',
                help='change a value, e.g. recipe.epochs=5, objective.0.peak=0.5 or arch=MyNet')
 CHANGES = (number('--seed', 'default 0', metavar='SEED'), EDITS,
            option('--variant', metavar='NAME',
-                  help='paper: as the text has it where the official code differs'))
+                  help='paper: our reading of the text where the official code differs'))
 JSON = option('--json', type=Path, metavar='FILE',
               help='also write what was found, with versions and hardware, into this file')
 IMPORT = option('--import', dest='imports', action='append', default=[], type=Path,

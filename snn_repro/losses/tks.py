@@ -92,13 +92,14 @@ class TKS(Objective):
     `q` is `teacher_of` the steps that `pick_steps` gives. In epoch e of E (from 0) `w`
     is `peak` e/E (`ramp='epoch'`), `peak` e/(E-1) ('end'), or `peak` ('constant').
     Defaults follow the official TKS code (RCNN.py, train_main.py); `variants['paper']`
-    is the text. Used with peak 0.7 and temperature 3 for CIFAR (1 for ImageNet),
-    peak 0.3 and temperature 5 for DVS data. `none_correct`, for samples without a
-    picked step: a `uniform` teacher, the `label`, or `skip` (they count 0). Controls of
-    ours: `soften='both'` gives the student the teacher's temperature; `task='full'`
-    keeps the cross-entropy at weight 1. Raises `UserError` for impossible values, for
-    labels that are not class numbers `[B]`, for a progress out of range or left out
-    (unless `ramp` is 'constant' and no step is drawn at random), and as `given` does.
+    is our reading of the text. Used with peak 0.7 and temperature 3 for CIFAR (1 for
+    ImageNet), peak 0.3 and temperature 5 for DVS data. `none_correct`, for samples
+    without a picked step: a `uniform` teacher, the `label`, or `skip` (they count 0).
+    Controls of ours: `soften='both'` gives the student the teacher's temperature;
+    `task='full'` keeps the cross-entropy at weight 1. Raises `UserError` for impossible
+    values, for labels that are not class numbers `[B]`, for a progress out of range or
+    left out (unless `ramp` is 'constant' and no step is drawn at random), and as
+    `given` does.
 
     >>> logits, labels = torch.zeros(4, 2, 10), torch.tensor([3, 7])   # [T,B,K], [B]
     >>> TKS(peak=0.5)(logits, labels, progress=(30, 100))   # epoch 30 of 100: w = 0.15
