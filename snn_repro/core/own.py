@@ -4,6 +4,7 @@ A file is named by the person who runs a command, never by a record: what stands
 Its settings are then known by name as the library's are, and their source is part of a run's id.
 """
 import importlib.util, inspect, sys, traceback
+from dataclasses import Field
 from pathlib import Path
 from types import ModuleType
 
@@ -33,7 +34,10 @@ def _execute(path: Path, name: str) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     module.text = path.read_bytes()
     if str(path.parent) not in sys.path: sys.path.append(str(path.parent))
-    try: spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+        for value in vars(module).values():
+            if inspect.isclass(value) and issubclass(value, Spec): check_fields(value)
     except UserError:
         del sys.modules[name]
         raise
@@ -56,6 +60,24 @@ def _travel(module: ModuleType):
     try: from cloudpickle import register_pickle_by_value
     except ImportError: return   # then there is nobody who would send it
     register_pickle_by_value(module)
+
+
+def check_fields(cls: type[Spec]):
+    """Raise `UserError` where a value that stands in a setting's class, or in one that it derives
+    from, would not be read: the class is no dataclass, or a field's new value has no type."""
+    for c in cls.__mro__:
+        if not issubclass(c, Spec): continue
+        typed = [n for n, kind in inspect.get_annotations(c).items() if 'ClassVar' not in str(kind)]
+        check('__dataclass_fields__' in vars(c) or not typed,
+              f'its {", ".join(typed)} cannot be set, since the class is no dataclass', c.__name__,
+              'write @dataclass(frozen=True, kw_only=True) in the line above the class')
+        for f in c.__dataclass_fields__.values():
+            check(f.name not in vars(c) or f.name in inspect.get_annotations(c) or not _is_field(f),
+                  f'its {f.name} is not read, since it has no type', c.__name__,
+                  f'write {f.name}: {getattr(f.type, "__name__", f.type)} = …')
+
+
+def _is_field(f: Field) -> bool: return 'ClassVar' not in str(f.type)
 
 
 def parted(said: str) -> tuple[Path, str]:
