@@ -78,24 +78,92 @@ def test_a_file_that_changed_after_it_was_loaded_is_refused():
     ("return {'other': out.logits.mean()}", 'which `parts` does not name'),
     ("return {'ce': out.logits.detach().mean()}", 'its gradient is zero'),
     ("return {'ce': (0*out.logits).sum().log()}", 'the loss is -inf in epoch 0'),
+    ("return {'ce': F.cross_entropy(out.logits, target)}", 'mine.py, line '),
     ("return {'ce': F.cross_entropy(out.logits, target)}", 'steps by images by classes'),
+    ("return {'ce': out.logits.exp().mul_(out.logits.sigmoid().neg_()).sum()}",
+     'change no tensor in place'),
+    ("return {'ce': self.need(teacher).logits.mean()}", 'none was given'),
     ("return {'ce': out.nothing}", 'AttributeError')])
 def test_a_loss_that_cannot_be_trained_is_told_before_the_first_step(body, words, refused):
-    assert words in refused('try', loss('Bad', body=body), '--seeds', 2)
+    file = loss('Bad', body=body)
+    said = refused('try', file, '--seeds', 2)
+    assert words in said and said == refused('try', file, '--seeds', 2, '--check')
     assert not Path('runs').exists()
 
 
 def test_words_that_do_not_fit_are_told_before_the_first_step(refused):
     file = loss('Good')
+    Path('occupied').touch()
     for words, said in ((['--against', 'Nobody'], "unknown method 'Nobody'"),
                         (['--set', 'nothing=1'], 'unknown key'),
                         (['--tier', 'none'], 'unknown tier'),
+                        (['--tier', 'paper'], 'CIFAR10'),
+                        (['--out', 'occupied/runs'], 'a file stands where a folder is needed'),
+                        (['--device', 'nowhere'], 'cannot be used here'),
+                        (['--threads', 0], '--threads is 0'),
                         (['--seeds', 0], '--seeds is 0')):
-        assert said in refused('try', file, *words)
+        line = refused('try', file, *words)
+        assert said in line and line == refused('try', file, *words, '--check')
     assert 'it has no Other' in refused('try', f'{file}:Other')
     assert 'no loss is named' in refused('try')
     assert 'exists already' in refused('try', '--new', file)
     assert not Path('runs').exists()
+
+
+RAMP = '''epoch, epochs = progress
+        held = out.features.square().mean()
+        parts = {'ce': F.cross_entropy(out.logits.mean(0), target)}
+        return parts | {'late': epoch*self.weight*held}'''
+
+
+def test_a_check_tells_parts_and_gradients_and_trains_nothing(cli):
+    file = loss('Late', body=RAMP)
+    file.write_text(file.read_text().replace("('ce',)", "('ce', 'late')"))
+    code, out, err = cli('try', file, '--check', '--seeds', 3, '--against', 'Baseline', 'KD')
+    assert code == 0 and not err and {p.name for p in Path().iterdir()} <= {file.name,
+                                                                           '__pycache__'}
+    rows = [line.split() for line in out.splitlines()]
+    head = rows.index(['part', 'epoch', 'value', 'gradient', 'on', 'features'])
+    ce, late = rows[head + 2:head + 5], rows[head + 5:head + 8]
+    assert [r[-4] for r in ce] == [r[-4] for r in late] == ['0', '5', '11']   # of 12, from 0
+    assert len({tuple(r[-3:]) for r in ce}) == 1 and all(float(r[-2]) > 0 == float(r[-1])
+                                                         for r in ce)
+    sizes = [float(r[-1]) for r in late]
+    assert sizes[0] == 0 < sizes[1] and abs(sizes[2]/sizes[1]/2.2 - 1) < .02
+    said = ' '.join(out.split())
+    assert 'A trial is 12 runs in runs/mini: Late beside Baseline, KD, and their teachers' in said
+    assert '12 are left to do: about ' in said and 'Nothing was trained' in said
+
+
+@pytest.mark.parametrize('head, words', [
+    ('class Bare(Objective):\n    weight: float = 0.1', 'Bare: its weight cannot be set'),
+    ('class Net(Arch):\n    width: int = 8', 'Net: its width cannot be set'),
+    ('class Set(Data):\n    n: "int" = 60', 'Set: its n cannot be set'),
+    ('class Cut(TKS):\n    peak = 0.5', 'Cut: its peak is not read, since it has no type'),
+    ('@dataclass(frozen=True, kw_only=True)\nclass Dressed(TKS):\n    peak = 0.5',
+     'write peak: float = ')])
+def test_a_value_that_would_not_be_read_is_told(head, words, refused):
+    Path('bare.py').write_text(
+        'from dataclasses import dataclass\nfrom snn_repro import TKS\n'
+        'from snn_repro.data import Data\nfrom snn_repro.losses import Objective\n'
+        f'from snn_repro.nn import Arch\n\n{head}\n')
+    said = refused('show', NAME, '--import', 'bare.py')
+    assert words in said and ('cannot' not in said or 'kw_only=True) in the line above' in said)
+    if 'Objective' in head: assert refused('try', 'bare.py', '--check') == said
+
+
+def test_what_is_no_field_is_no_mistake():
+    Path('plain.py').write_text("""
+from typing import ClassVar
+from snn_repro.losses import CE
+
+class Plain(CE):
+    parts: ClassVar[tuple[str, ...]] = ('ce',)
+    scale = 2.
+    def __call__(self, out, target, progress=None, teacher=None):
+        return {'ce': self.scale*super().__call__(out, target)['ce']}
+""")
+    assert own.pick('plain.py', Objective).scale == 2
 
 
 def test_the_template_runs_as_it_is_and_is_judged():
@@ -106,6 +174,9 @@ def test_the_template_runs_as_it_is_and_is_judged():
     said = ' '.join(out.split())   # a slow machine's minutes break its lines elsewhere
     assert 'MyLoss minus each of these' in said and '--tier long' in said
     assert len(list(Path('runs/mini').glob('*myloss-s?-*/done.json'))) == 2
+    code, checked, err = fresh('try', 'my_loss.py', '--seeds', 2, '--check',
+                               '--against', 'Baseline', 'TKS (text)')
+    assert code == 0 and 'All of them are done.' in checked, err
     page = Path('reports/try-my_loss/index.html').read_text()
     assert 'class MyLoss' in page and page.count('<table') == 2 and 'Better or worse' in said
     kept = json.loads(next(Path('runs/mini').glob('*myloss*/source.json')).read_text())
@@ -113,7 +184,7 @@ def test_the_template_runs_as_it_is_and_is_judged():
     # another text is another run, and what was there of the others is used again
     before = {p.name for p in Path('runs/mini').iterdir()}
     text = Path('my_loss.py').read_text()
-    Path('my_loss.py').write_text(text.replace('weight: float = 0.1', 'weight: float = 0.2'))
+    Path('my_loss.py').write_text(text.replace('weight: float = 1.0', 'weight: float = 2.0'))
     assert fresh('try', 'my_loss.py', '--seeds', 2, '--against', 'Baseline')[0] == 0
     new = {p.name for p in Path('runs/mini').iterdir()} - before
     assert len(new) == 2 and all('myloss' in n for n in new)

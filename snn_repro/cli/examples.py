@@ -34,6 +34,7 @@ EXAMPLES = {
         (f'run {RUN} --steps 3', 'only try three steps')),
     'try': (
         ('try --new my_loss.py', 'a loss to begin with'),
+        ('try my_loss.py --check', 'its parts and their gradients; nothing is trained'),
         ('try my_loss.py --seeds 5', 'train it beside the baseline, TET and TKS'),
         ('try my_loss.py --set weight=0.3 --on events --tier long',
          'with a value changed, on event clips, for longer')),

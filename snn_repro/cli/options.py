@@ -133,6 +133,9 @@ OPTIONS = {
                    'several, or a tuple of terms'),
             option('--new', type=Path, metavar='FILE.py',
                    help='write a loss to begin with into this new file, and do nothing else'),
+            option('--check', action='store_true',
+                   help='call it as a training would, print its parts and their gradients and what '
+                   'would be trained, and train nothing'),
             option('--against', nargs='+', default=['Baseline', 'TET', 'TKS'], metavar='METHOD',
                    help='methods to compare with (default: Baseline TET TKS)'),
             option('--tier', default='mini', help='mini (default), long, small, …'),

@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 from snn_repro.cli.options import at_least_one, check_machine, chosen, columns, runtime
-from snn_repro.core.spec import check, diff
+from snn_repro.core.spec import UserError, check, diff
 
 
 def reproduce(a):
@@ -166,8 +166,9 @@ def try_(a):
     """train a loss of your own beside others with paired seeds, and judge the difference"""
     check(a.loss or a.new, 'no loss is named',
           remedy='snn-repro try my_loss.py; `snn-repro try --new my_loss.py` writes one')
-    from snn_repro.analysis.trial import changed, new_file, terms, try_loss, write_trial
+    from snn_repro.analysis.trial import changed, check_trial, new_file, terms, try_loss
     if a.new: return print(new_file(a.new))
+    from snn_repro.analysis.trial_page import check_text, write_trial
     from snn_repro.core.own import own_sources, parted, pick
     from snn_repro.experiments.tiers import find_tier
     from snn_repro.losses import Objective
@@ -179,13 +180,27 @@ def try_(a):
     first = tier.first if a.first_seed is None else a.first_seed
     name = ' + '.join(type(o).__name__ for o in own) + ''.join(f', {s}' for s in a.set)
     own, how = changed(own, a.set), runtime(a)
-    found = try_loss(own, tier, name, a.against, a.on,
-                     range(first, first + (a.seeds or tier.seeds)), a.out or Path('runs')/a.tier,
-                     how, a.workers)
+    asked = (own, tier, name, a.against, a.on, range(first, first + (a.seeds or tier.seeds)),
+             a.out or Path('runs')/a.tier, how, a.workers)
+    if a.check:
+        seen = check_trial(*asked)
+        return print(check_text(seen, columns(), seconds_each(seen, how)))
+    found = try_loss(*asked)
     texts = {file.name if name == 'self' else name: text
              for o in own for of in own_sources(o).values() for name, text in of.items()}
     write_trial(found, tier, len(worker_places(how, a.workers)), texts,
                 Path('reports')/f'try-{file.stem}', columns())
+
+
+def seconds_each(seen, how) -> float | None:
+    """The seconds of a run with the loss that was checked, from three steps of a net that is thrown
+    away. None where these cannot be taken, or mislead."""
+    from snn_repro.cli.plan import cost
+    from snn_repro.training.checkpoint import NonFinite
+    if how.fuse or how.processes > 1 or not seen.ready.left: return None
+    try: return cost(seen.field[seen.name][0], 3, how).seconds
+    except NonFinite: raise
+    except UserError: return None
 
 
 def predict(a):

@@ -59,17 +59,21 @@ def try_out(experiments, root: Path | None = None, out: Path | None = None):
         preflight(e, root)
 
 
-def prepare(experiments, out, runtime: Runtime = Runtime()) -> tuple[Path, list[Experiment]]:
+def prepare(experiments, out, runtime: Runtime = Runtime(),
+            keep: bool = True) -> tuple[Path, list[Experiment]]:
     """Write the plan of `experiments` and their teachers into the folder `out`, which is made:
-    (`out`, what is left to do). What failed before is tried again. Raises `UserError` if `out`
-    cannot be written or holds a changed run, or if a data set or net cannot be had."""
+    (`out`, what is left to do). What failed before is tried again. Without `keep` nothing stays of
+    it. Raises `UserError` if `out` cannot be written or holds a changed run, or if a data set or
+    net cannot be had."""
     check_extras(runtime)
     with no_empty_folder(out):
         out = make_folder(out)
         left = undone(experiments, out, runtime.root)
-        try_out(left, runtime.root, out)
-        write_plan(with_teachers(experiments), out/PLAN)
-    for e in left:
+        try_out(left, runtime.root, out if keep else None)
+        plan = out/(PLAN if keep else f'{PLAN}.check')
+        write_plan(with_teachers(experiments), plan)
+        if not keep: plan.unlink()
+    for e in left if keep else ():
         with readable_errors(out/e.id): (out/e.id/ERROR).unlink(missing_ok=True)
     return out, left
 
@@ -96,6 +100,36 @@ def failures(left, out, otherwise: str) -> list[Failure]:
     return [Failure(e.id, why(out/e.id)) for e in left if not is_done(out/e.id)]
 
 
+class Ready(NamedTuple):
+    """What can be launched: the runs `left` to do into the folder `out`, how many are `done`, and
+    the `places` of the workers."""
+    out: Path
+    left: list[Experiment]
+    done: int
+    places: list[dict]
+
+
+def get_ready(experiments, out, runtime: Runtime = Runtime(), workers: int | None = None,
+              keep: bool = True) -> Ready:
+    """All of `launch` that comes before a run is trained; without `keep` nothing is written. Raises
+    `UserError` as `launch` does."""
+    check(not in_team(), 'this starts its own processes', 'accelerate launch or torchrun',
+          'start it alone, with --processes N')
+    places = worker_places(runtime, workers)
+    out, left = prepare(experiments, out, runtime, keep)
+    return Ready(out, left, len(with_teachers(experiments)) - len(left), places[:len(left)])
+
+
+def train_ready(ready: Ready, runtime: Runtime = Runtime()) -> list[Failure]:
+    "Train what is `ready`, in processes of its own: which runs failed, and why."
+    out, left, done, places = ready
+    if not left: return []
+    if not is_quiet():
+        print(f'{len(left)} runs to do, {done} done before, {len(places)} at a time.')
+    with _Workers(left, out, runtime, places) as team: watch(left, out, team.alive)
+    return failures(left, out, f'not finished: its worker {team.ended or "left"}')
+
+
 def launch(experiments, out, runtime: Runtime = Runtime(),
            workers: int | None = None) -> list[Failure]:
     """Run what is not finished yet of `experiments` and their teachers into folders under `out`,
@@ -103,17 +137,7 @@ def launch(experiments, out, runtime: Runtime = Runtime(),
     or one a GPU; fewer where `runtime.processes` share a run). Raises `UserError` before anything
     is trained where `prepare` does, or for a device that is not there; Ctrl-C leaves finished runs
     intact."""
-    check(not in_team(), 'this starts its own processes', 'accelerate launch or torchrun',
-          'start it alone, with --processes N')
-    places = worker_places(runtime, workers)
-    out, left = prepare(experiments, out, runtime)
-    if not left: return []
-    places = places[:len(left)]
-    before = len(with_teachers(experiments)) - len(left)
-    if not is_quiet():
-        print(f'{plural(len(left), "run")} to do, {before} done before, {len(places)} at a time.')
-    with _Workers(left, out, runtime, places) as team: watch(left, out, team.alive)
-    return failures(left, out, f'not finished: its worker {team.ended or "left"}')
+    return train_ready(get_ready(experiments, out, runtime, workers), runtime)
 
 
 def worker_places(runtime: Runtime, workers: int | None) -> list[dict]:
