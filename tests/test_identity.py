@@ -135,7 +135,7 @@ def notebook(monkeypatch):
         return shell.user_ns
     cell('from dataclasses import dataclass\nimport torch\n'
          'from snn_repro.losses.objectives import CE, Objective\n'
-         'from snn_repro.core.spec import check, source_of')
+         'from snn_repro.core.spec import check, own_source')
     return cell
 
 

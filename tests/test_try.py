@@ -176,7 +176,7 @@ def test_the_template_runs_as_it_is_and_is_judged():
     assert len(list(Path('runs/mini').glob('*myloss-s?-*/done.json'))) == 2
     code, checked, err = fresh('try', 'my_loss.py', '--seeds', 2, '--check',
                                '--against', 'Baseline', 'TKS (text)')
-    assert code == 0 and 'All of them are done.' in checked, err
+    assert code == 0 and 'All of them are done.' in ' '.join(checked.split()), err
     page = Path('reports/try-my_loss/index.html').read_text()
     assert 'class MyLoss' in page and page.count('<table') == 2 and 'Better or worse' in said
     kept = json.loads(next(Path('runs/mini').glob('*myloss*/source.json')).read_text())
