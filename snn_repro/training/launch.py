@@ -125,7 +125,7 @@ def train_ready(ready: Ready, runtime: Runtime = Runtime()) -> list[Failure]:
     out, left, done, places = ready
     if not left: return []
     if not is_quiet():
-        print(f'{len(left)} runs to do, {done} done before, {len(places)} at a time.')
+        print(f'{plural(len(left), "run")} to do, {done} done before, {len(places)} at a time.')
     with _Workers(left, out, runtime, places) as team: watch(left, out, team.alive)
     return failures(left, out, f'not finished: its worker {team.ended or "left"}')
 
