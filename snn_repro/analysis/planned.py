@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TKS', 'BASE', 'FACTOR', 'DIGITS', 'PIXELS', 'ENOF', 'PRIMARY', 'ON', 'DIFFER', 'EQUAL', 'PURPOSE', 'PIXEL_TERMS',
            'PARTS_OF_ENOF', 'IN_FAMILY', 'LATER_ON', 'FIRST', 'DIFFERS', 'PICKED', 'LAST', 'OF_ETC', 'OF_PAIRS',
-           'OF_TWKD', 'PLANNED', 'NOT_YET', 'Planned', 'still', 'events', 'cifar', 'at_top1', 'on_digits', 'against',
-           'later', 'filled_exhibits', 'contrasts', 'Outcome', 'judge_planned', 'planned_table']
+           'OF_TWKD', 'PLANNED', 'NOT_YET', 'NUMBERS', 'Planned', 'still', 'events', 'cifar', 'at_top1', 'on_digits',
+           'against', 'later', 'filled_exhibits', 'contrasts', 'Outcome', 'judge_planned', 'planned_table']
 
 # %% ../../nbs/7_analysis/13_planned.ipynb #7474f41e
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .catalogue import exhibits, fill
+from .markup import Table
 from .stats import (Judged, between, by_seed, equivalence, holm_levels, judge_at,
                                       p_value)
 from .tables import MEASURES
@@ -222,18 +223,17 @@ def judge_planned(filled: dict, plan=PLANNED) -> list[Outcome]:
 
 # %% ../../nbs/7_analysis/13_planned.ipynb #986ed579
 NOT_YET = 'not yet'
+NUMBERS = 'effect', 'interval', 'P(side)', 'power'
 
-def planned_table(outcomes) -> pd.DataFrame:
-    "One line a planned comparison; all cells are text."
-    def found(j):
-        if j is None:
-            return (dict.fromkeys(('effect', 'interval', 'P(side)', 'power'), '–')
-                    | {'verdict': NOT_YET})
-        return {'effect': f'{j.mean:+.2f}', 'interval': between(j.low, j.high, '+.2f'),
-                'P(side)': f'{j.above:.2f}', 'power': f'{j.power:.2f}', 'verdict': j.verdict}
+def planned_table(outcomes) -> Table:
+    "One line a planned comparison, the verdict before its numbers; all cells are text."
+    def numbers(j):
+        if j is None: return dict.fromkeys(NUMBERS, '–')
+        return dict(zip(NUMBERS, (f'{j.mean:+.2f}', between(j.low, j.high, '+.2f'),
+                                  f'{j.above:.2f}', f'{j.power:.2f}')))
     def line(p, seeds, judged):
-        told = str(p.n) if judged else f'{seeds} of {p.n}'
-        return {'comparison': p.says, 'measure': MEASURES[p.measure].title,
-                'seeds': told} | found(judged)
+        return {'comparison': p.says, 'verdict': judged.verdict if judged else NOT_YET,
+                'measure': MEASURES[p.measure].title,
+                'seeds': str(p.n) if judged else f'{seeds} of {p.n}'} | numbers(judged)
     index = pd.Index([o.planned.id for o in outcomes], name='id')
-    return pd.DataFrame([line(*o) for o in outcomes], index=index)
+    return Table([line(*o) for o in outcomes], index=index)
