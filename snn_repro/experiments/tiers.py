@@ -40,7 +40,7 @@ TIERS = {t.name: t for t in (
          spans=SMALL_SPANS),
     Tier('short', 3, "the papers' data and nets at a tenth of the epochs, in bfloat16; "
          'days of a GPU'),
-    Tier('paper', 1, "the papers' data, nets and epochs"))}
+    Tier('paper', 1, "the papers' data and nets, at the epochs of their public code"))}
 
 
 def find_tier(name: str) -> Tier:
