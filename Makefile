@@ -25,7 +25,8 @@ test-portable: $(READY)
 # The built wheel in an empty environment, from another folder; kills at random moments; ten thousand mangled files;
 # a SLURM cluster of two nodes, where SLURM is installed.
 release-test: $(READY)
-	OMP_NUM_THREADS=1 SNN_REPRO_RELEASE=1 $(BIN)/pytest -q -m 'release or slurm' --durations=20 tests
+	OMP_NUM_THREADS=1 SNN_REPRO_RELEASE=1 $(BIN)/pytest -q -n 2 --dist loadfile -m 'release and not slurm' --durations=20 tests
+	OMP_NUM_THREADS=1 SNN_REPRO_RELEASE=1 $(BIN)/pytest -q -m slurm --durations=5 tests
 
 # After a cell was edited: library from notebooks, notebooks cleaned, previous and next at their ends, README from nbs/index.ipynb, tests.
 prepare: $(READY)

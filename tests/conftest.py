@@ -22,6 +22,12 @@ def fuzz(release: int):
                     suppress_health_check=list(HealthCheck))
 
 
+def in_release(test):
+    "A test that takes minutes: skipped but in `make release-test`."
+    reason = 'takes minutes: `make release-test`'
+    return pytest.mark.release(pytest.mark.skipif(not RELEASE, reason=reason)(test))
+
+
 def pytest_configure(config):
     # a shell starts its background jobs deaf to ctrl-C, and what tests start would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)

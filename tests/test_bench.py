@@ -8,6 +8,7 @@ import pytest
 import torch
 from spikingjelly.activation_based import neuron
 
+from conftest import in_release
 from snn_repro.bench import gpu, suite as benches, timing as races
 from snn_repro.bench.baselines import (PEERS, SpikingJellyNet, fresh, memory_optimised,
                                        spikingjelly_triangle)
@@ -178,6 +179,7 @@ def test_a_process_of_its_own_keeps_no_memory(monkeypatch):
 
 # the races
 
+@in_release
 def test_all_who_train_answer_alike():
     logits = {n: Runner(n, TINY, 'cpu').logits()
               for n in ('ours', 'bits', 'eager', 'spikingjelly', 'spikingjelly-best',
@@ -204,6 +206,7 @@ def test_a_step_trains_and_a_look_does_not(name):
     assert all(torch.equal(t, u) for t, u in zip(before, (*c.net.parameters(), *c.net.buffers())))
 
 
+@in_release
 def test_every_race_gives_its_rows():
     found = {}
     for name, run in {'train': partial(training, task=TINY),

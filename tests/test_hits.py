@@ -48,7 +48,7 @@ def root(tmp_path):
             for i in range(n):
                 pixels = rng.integers(0, 256, (20 + i, 20, 3), np.uint8)
                 Image.fromarray(pixels).save(tmp_path/'sets/images'/part/c/f'{i}.png')
-    training.load.cache_clear()
+    training.load_split.cache_clear()
     return tmp_path/'sets'
 
 
@@ -72,12 +72,12 @@ def test_on_a_hit_the_data_are_compared(tmp_path, root, monkeypatch, change, sam
     e, how = experiment(epochs=1, test_every=1), Runtime(root)
     first = fit(e, tmp_path/'runs', how)
     hashed = []
-    load = training.load
+    load = training.load_split
     def counted(*a):
         hashed.append(a)
         return load(*a)
     counted.cache_clear = load.cache_clear
-    monkeypatch.setattr(training, 'load', counted)
+    monkeypatch.setattr(training, 'load_split', counted)
     assert fit(e, tmp_path/'runs', how).env == first.env
     assert hashed == [], 'names, sizes and times are the same: nothing is hashed'
     change(root/'images'/part/'bee/1.png')
@@ -106,7 +106,7 @@ def test_a_run_goes_on_where_only_the_test_part_was_mended(tmp_path, root, capsy
     e, how = experiment(epochs=3), Runtime(root, checkpoint=0)
     with power_cut(after=4): fit(e, tmp_path/'runs', how)
     other_image(root/'images'/part/'cat/0.png')
-    training.load.cache_clear()
+    training.load_split.cache_clear()
     if not goes_on:
         words = 'the data set is another one than when this run began'
         with pytest.raises(UserError, match=words): fit(e, tmp_path/'runs', how)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import NAME, power_cut
+from conftest import NAME, in_release, power_cut
 from snn_repro.analysis.exhibits import asked
 from snn_repro.core import files
 from snn_repro.core.files import LOCK, SEAL, locked
@@ -21,10 +21,6 @@ from snn_repro.training.fit import fit
 SETTING = ['--set', 'recipe.epochs=8', '--set', 'recipe.test_every=3', '--set',
            'augment={"type": "CropFlip", "pad": 1}']
 STEPS = 8*5
-
-
-slow = pytest.mark.skipif(not os.environ.get('SNN_REPRO_RELEASE'),
-                          reason='takes minutes: `make release-test`')
 
 
 def command(out, *more):
@@ -95,8 +91,7 @@ def test_four_kills_change_no_byte(in_peace, tmp_path):
     assert results(tmp_path) == in_peace
 
 
-@pytest.mark.release
-@slow
+@in_release
 @pytest.mark.parametrize('processes, kills', [(1, 20), (2, 8)])
 def test_kills_at_random_moments_change_no_byte(tmp_path, processes, kills):
     long = '--set', 'recipe.epochs=25', '--processes', str(processes)
@@ -306,8 +301,8 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch):
     e = replace(asked(NAME, find_tier('mini'))[1], recipe=replace(MINI_RECIPE, epochs=6))
     with power_cut(after=8): fit(e, tmp_path, Runtime(checkpoint=0))
     from snn_repro.training import fit as training
-    load = training.load
-    monkeypatch.setattr(training, 'load', lambda *a: (load(*a)[0], 'of another set'))
+    load = training.load_split
+    monkeypatch.setattr(training, 'load_split', lambda *a: (load(*a)[0], 'of another set'))
     monkeypatch.setattr(training, 'digest_of', lambda *sources: 'of another training part')
     with pytest.raises(UserError, match='the data set is another one than when this run began'):
         fit(e, tmp_path)
