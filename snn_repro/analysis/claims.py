@@ -20,7 +20,7 @@ import numpy as np
 from .catalogue import exhibits, fill
 from .markup import Table
 from .stats import (BORDERLINE, FIRM, TOO_LITTLE, VERDICTS, Judged, between,
-                                      by_seed, judge, redrawn, repeated)
+                                      by_seed, judge, or_dash, redrawn, repeated)
 from .tables import MEASURES, Measure, format_labels, reference, setting
 from ..experiments.tiers import Tier
 from ..metrics.classification import class_accuracy, prefix_accuracy, step_accuracy
@@ -258,7 +258,7 @@ def claim_lines(said: list[JudgedClaim], tier: Tier) -> Table:
                 'level': f'{1 - j.level:.1%}', 'bootstrap': between(j.boot_low, j.boot_high, d),
                 'p': f'{j.p:.2g}', 'P(A > B)': f'{j.above:.2f}',
                 "paper's gap": f'{c.gap:.{m.digits}f}' + ('' if c.printed else ' (ours)'),
-                'power': f'{j.power:.2f}', 'firm': f'{firm:.2f}',
+                'power': or_dash(j.power, '.2f'), 'firm': f'{firm:.2f}',
                 'verdict': (j.verdict + (f' in {tier.name}' if tier.name != 'paper' else '')
                             + mark(firm))})
         if not both: lines.append({'claim': claim.id, 'verdict': format_verdict([], tier.name)})

@@ -17,7 +17,7 @@ import pandas as pd
 from .catalogue import exhibits, fill
 from .markup import Table
 from .stats import (Judged, between, by_seed, equivalence, holm_levels, judge_at,
-                                      p_value)
+                                      or_dash, p_value)
 from .tables import MEASURES
 from ..core.spec import check
 
@@ -230,7 +230,7 @@ def planned_table(outcomes) -> Table:
     def numbers(j):
         if j is None: return dict.fromkeys(NUMBERS, '–')
         return dict(zip(NUMBERS, (f'{j.mean:+.2f}', between(j.low, j.high, '+.2f'),
-                                  f'{j.above:.2f}', f'{j.power:.2f}')))
+                                  f'{j.above:.2f}', or_dash(j.power, '.2f'))))
     def line(p, seeds, judged):
         return {'comparison': p.says, 'verdict': judged.verdict if judged else NOT_YET,
                 'measure': MEASURES[p.measure].title,

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SHOWS', 'AGAINST', 'OPPOSITE', 'OPEN', 'REPRODUCED', 'CONTRADICTED', 'NOT_REPRODUCED', 'TOO_LITTLE', 'VERDICTS',
            'FIRM', 'BORDERLINE', 'Paired', 'paired', 'mean_sd', 'by_seed', 'paired_runs', 'verdict', 'between',
-           'compare_pairs', 'tally', 'in_words', 'Judged', 'paired_std', 'p_value', 'holm_levels', 'power', 'rule',
-           'judge_at', 'judge', 'words_of', 'redrawn', 'repeated', 'equivalence', 'equivalence_power', 'two_way']
+           'or_dash', 'compare_pairs', 'tally', 'in_words', 'Judged', 'paired_std', 'p_value', 'holm_levels', 'power',
+           'rule', 'judge_at', 'judge', 'words_of', 'redrawn', 'repeated', 'equivalence', 'equivalence_power',
+           'two_way']
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #db8f6b67
 from typing import NamedTuple
@@ -72,6 +73,10 @@ def verdict(found: Paired | None, claim: str = 'more', ours: bool = False) -> st
 def between(low: float, high: float, digits: str) -> str:
     "An interval as text, its ends in the format `digits`; a dash where it is not known."
     return '–' if np.isnan(low) else f'{low:{digits}} to {high:{digits}}'
+
+def or_dash(v: float, digits: str) -> str:
+    "A number as text, in the format `digits`; a dash where it is not known."
+    return '–' if np.isnan(v) else f'{v:{digits}}'
 
 def compare_pairs(pairs: dict, measure, claim: str = 'more', ours: bool = False,
                   digits: int = 2) -> pd.DataFrame:
@@ -144,10 +149,10 @@ def holm_levels(p, error: float = .05) -> np.ndarray:
 
 def power(gap: float, sd: float, n: int, level: float) -> float:
     """The chance that a two-sided paired t-test of `n` seeds at `level` shows a true difference
-    `gap`, if the differences spread by `sd` (NaN: not known)."""
+    `gap`, if the differences spread by `sd`. NaN where that is not known, or 0: runs that are alike
+    to the last answer do not tell how others would spread."""
     from scipy.stats import f, ncf   # the square of Student's t is an F
-    if n < 2 or np.isnan(sd): return float('nan')
-    if sd == 0: return 1.
+    if n < 2 or not sd > 0: return float('nan')
     return float(ncf.sf(f.isf(level, 1, n - 1), 1, n - 1, n*(gap/sd)**2))
 
 # %% ../../nbs/7_analysis/01_stats.ipynb #a725f6b6
@@ -221,7 +226,8 @@ def equivalence(d, margin: float, error: float = .05) -> Judged:
     """Whether the mean of the paired differences `d` lies within ± `margin`: two one-sided t-tests
     at `error` each. *reproduced*: the interval at 1 - 2·error lies inside, *contradicted*: outside,
     else *too little data*. `p` is the larger of the two (0 where all differences are 0, NaN where
-    their spread is not known); the power is that for a true difference of 0."""
+    their spread is not known); the power is that for a true difference of 0 (NaN where the spread
+    is 0 or not known)."""
     from scipy.stats import ttest_1samp
     check(margin > 0, f'margin is {margin}', 'equivalence', 'choose more than 0')
     one, sd = judge_at(d, margin, 2*error), paired_std(d)
@@ -238,7 +244,7 @@ def equivalence_power(margin: float, sd: float, n: int, error: float = .05) -> f
     is no difference: the mean must lie inside the margin by t·s/√n, averaged over the spreads s
     that n seeds may show if the true one is `sd`."""
     from scipy.stats import chi2, norm, t
-    if not sd > 0: return 1. if sd == 0 else float('nan')
+    if not sd > 0: return float('nan')
     quantiles = (np.arange(400) + .5)/400
     s = sd*np.sqrt(chi2.ppf(quantiles, n - 1)/(n - 1))
     room = (margin*np.sqrt(n) - t.isf(error, n - 1)*s)/sd

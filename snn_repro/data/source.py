@@ -124,7 +124,12 @@ class Validation(Data):
 def check_source(source: Source, classes: int, where: str):
     """Raise `UserError` unless each sample has a label in 0 … `classes` - 1 and finite values;
     `where` names the source."""
+    check(isinstance(source, Source), f'found {type(source).__name__}, no Source', where,
+          'make it Source(x, y), of samples and labels')
     x, y = source.x, source.y
+    odd = [type(v).__name__ for v in (x, y) if v is not None and not isinstance(v, torch.Tensor)]
+    check(not odd, f'samples or labels are {" and ".join(odd)}', where,
+          'give a torch.Tensor of each')
     check(x is None or len(x) == len(y),
           f'{len(x) if x is not None else 0} samples but {len(y)} labels', where,
           'give one label for each sample')
@@ -145,6 +150,8 @@ def check_source(source: Source, classes: int, where: str):
 def check_split(split: Split, where: str):
     """Raise `UserError` unless its three sources are sound, there are two classes or more, training
     has a sample for each, and each class of the test is among them."""
+    check(isinstance(split, Split), f'load returns {type(split).__name__}, no Split', where,
+          'let it return Split(train, valid, test, classes)')
     check(len(split.classes) > 1, f'{len(split.classes)} class alone', where,
           'a net tells classes apart: give two or more')
     for name in ('train', 'valid', 'test'):

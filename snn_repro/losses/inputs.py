@@ -56,7 +56,7 @@ def check_labels(target: Tensor, classes: int, where: str):
             outside = low if low < 0 else high
             check(0 <= low and high < classes,
                   f'label {outside}, and the classes are 0 to {classes - 1}', where,
-                  'leave out samples without a label')
+                  'leave out samples without a label, or give the net more outputs')
     except RuntimeError:
         pass   # in torch.func.vmap and on the device meta there are no values
 

@@ -205,15 +205,28 @@ def over_time(net: nn.Module, neuron: Neuron) -> nn.Module:
     """`net`, a module for images `[B,...]`, changed into one for sequences
     `[T,B,...]`: `neuron` in place of each ReLU, every other layer `Folded` but linear
     ones, which read the last dimension anyway. Raises `UserError` where it has no ReLU,
-    since it would not spike.
+    since it would not spike, and where a module is another activation: what stands in a
+    `Folded` stays as it is. Functions, such as `F.relu`, are not seen.
 
     >>> net = over_time(nn.Sequential(nn.Linear(64, 10), nn.ReLU()), neuron=LIF())
     >>> net(torch.rand(4, 2, 64)).shape   # [T,B,K]
     torch.Size([4, 2, 10])
     """
-    check(any(isinstance(m, nn.ReLU) for m in net.modules()), 'it has no ReLU',
-          type(net).__name__, 'replace its activations by nn.ReLU first')
+    where = type(net).__name__
+    check(any(isinstance(m, nn.ReLU) for m in net.modules()), 'it has no ReLU', where,
+          'replace its activations by nn.ReLU first')
+    check(not (left := [*_other_activations(net)]), 'no neuron would replace '
+          + ', '.join(left), where,
+          'put nn.ReLU there first, or Folded(...) around what is to stay')
     return _over_time(net, neuron)
+
+def _other_activations(m: nn.Module, name: str = ''):
+    "The activations that are no ReLU, by name and kind."
+    if isinstance(m, (nn.ReLU, Folded)): return
+    if any(c.__module__ == 'torch.nn.modules.activation' for c in type(m).__mro__):
+        yield f'{name} ({type(m).__name__})'
+    for n, child in m.named_children():
+        yield from _other_activations(child, f'{name}.{n}'.lstrip('.'))
 
 def _over_time(m: nn.Module, neuron: Neuron) -> nn.Module:
     if isinstance(m, nn.ReLU): return neuron.build()

@@ -38,6 +38,35 @@ def restore(net: torch.nn.Module, opt: torch.optim.Optimizer, tensors: dict[str,
     opt.load_state_dict(opt.state_dict() | {'state': kept})
 
 
+def file_bytes(tensors: dict[str, torch.Tensor]) -> bytes:
+    "`tensors` as the bytes of a file; one with several names stands there under each."
+    return save({k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
+                 for k, v in tensors.items()})
+
+
+def check_kept(net: torch.nn.Module, fresh: dict[str, tuple], where: str):
+    """Raise `UserError` unless checkpoint and record can keep all that `net` holds, and a net of
+    these `fresh` forms, as `forms` tells them, can take it again."""
+    for name, v in net.state_dict().items():
+        try: file_bytes({name: v}), v.detach().cpu().numpy()
+        except Exception as e:
+            said = str(e).partition('\n')[0]
+            raise UserError(f'{name} cannot be saved ({type(e).__name__}: {said})', where,
+                            'keep dense tensors of usual dtypes in parameters and buffers, and '
+                            'register_buffer(..., persistent=False) what need not be kept') from e
+    found = forms(net)
+    other = sorted(k for k in fresh.keys() | found.keys() if fresh.get(k) != found.get(k))
+    check(not other, f'{", ".join(other)} of the new net and of one that has seen images are not '
+          'alike, so it could not be loaded', where,
+          'make all parameters and buffers when the net is built')
+
+
+def forms(net: torch.nn.Module) -> dict[str, tuple]:
+    "Shape and dtype of all that a net holds, by name."
+    return {k: (v.shape, v.dtype) if torch.is_tensor(v) else (type(v),)
+            for k, v in net.state_dict().items()}
+
+
 class NonFinite(UserError):
     "A loss, a weight or another value of a run that is infinite or not a number."
 
@@ -63,11 +92,9 @@ def check_fits(net: torch.nn.Module, opt: torch.optim.Optimizer, tensors: dict[s
                state: dict):
     """Raise, before anything is changed, unless a checkpoint's tensors are those of this net and
     optimiser, and its data those of `Progress`."""
-    like, weights, kept = capture(net, opt), [p for g in opt.param_groups for p in g['params']], {}
-    found = {k: v for k, v in tensors.items() if k.startswith('net.')}
-    check({k: (v.shape, v.dtype) for k, v in found.items()}
-          == {k: (v.shape, v.dtype) for k, v in like.items() if k.startswith('net.')},
-          'it is of another net')
+    weights, kept = [p for g in opt.param_groups for p in g['params']], {}
+    found = {k: (v.shape, v.dtype) for k, v in tensors.items() if k.startswith('net.')}
+    check(found == {f'net.{k}': v for k, v in forms(net).items()}, 'it is of another net')
     for k, v in tensors.items():
         kind, i, *name = k.split('.')
         if kind != 'opt': continue
@@ -100,7 +127,7 @@ def save_checkpoint(run, tensors: dict[str, torch.Tensor], state: dict):
     with readable_errors(folder): folder.mkdir(exist_ok=True)
     counts = {p: _count(folder/f'{p}.json') for p in PLACES}
     place, count = min(counts, key=counts.get), max(counts.values()) + 1
-    content = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+    content = file_bytes(tensors)
     write(folder/f'{place}.safetensors', content)
     write_json(folder/f'{place}.json',
                {'count': count, 'state': state, 'sha256': _digest(content, count, state)})
