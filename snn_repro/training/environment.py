@@ -23,6 +23,7 @@ from ..core.mistakes import mistakes_of, place_of
 from ..core.rng import seeded
 from ..core.spec import UserError, check
 from ..core.system import commit_of, lines_of, name_user, place, version_of
+from ..core.text import is_quiet
 from ..data.source import Source, Split, check_split
 from ..experiments.experiment import Experiment
 from ..losses.inputs import kind_of
@@ -105,7 +106,7 @@ def preflight(e: Experiment, root: Path | None = None, epochs: int | None = None
     fresh = forms(net)
     with seeded(e.seed): parts = two_images(e, net, split)
     check_kept(net, fresh, place_of(e.arch))
-    if place()[0] == 0:   # of a team, one alone tells
+    if place()[0] == 0 and not is_quiet():   # of a team, one alone tells
         for said in remarks(e, net, parts, epochs or e.recipe.epochs):
             warnings.warn(said, stacklevel=2)
     return split
