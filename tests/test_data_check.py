@@ -202,9 +202,12 @@ def test_images_of_other_kinds_are_counted_aloud(home, tmp_path, capsys):
     for name in ('ant/a.gif', 'ant/b.GIF', 'bee/c.jfif', 'cat/d.avif', 'cat/e.heic'):
         (home/'train'/name).write_bytes(b'?')
     (home/'train/astray.png').write_bytes(b'?')
+    for name in ('train/Thumbs.db', 'test/notes.txt', 'train/ant/IMG_7'):
+        (home/name).write_bytes(b'?')   # the last may be an image
     code = fit(experiment(), tmp_path/'runs', Runtime(tmp_path))
     lines = capsys.readouterr().err.splitlines()
-    assert code and [l for l in lines if '1 .avif, 2 .gif, 1 .heic, 1 .jfif' in l]
+    assert code and [l for l in lines if '1 .avif, 1 .db, 2 .gif, 1 .heic, 1 .jfif, 1 .txt, 1 '
+                     'without ending' in l]
     assert [l for l in lines if '1 images beside the folders of classes' in l]
     fit(edits(experiment(), ['seed=1']), tmp_path/'runs', Runtime(tmp_path))
     assert 'left out' not in capsys.readouterr().err

@@ -337,9 +337,12 @@ def test_the_command(run, cli, refused, tmp_path, monkeypatch, to, suffixes):
     monkeypatch.chdir(tmp_path)
     code, out, err = cli('export', run, '--to', to)
     assert code == 0 and not err
-    assert sorted(tmp_path.iterdir()) == sorted(tmp_path/f'{run.name}{s}' for s in suffixes)
-    assert all(f'{run.name}{s}' in out for s in suffixes)
-    said = json.loads((tmp_path/f'{run.name}{suffixes[-1]}').read_text())
+    # a file of Python can be imported by its name
+    name = run.name.replace('-', '_') if to == 'spikingjelly' else run.name
+    assert to != 'spikingjelly' or name.isidentifier()
+    assert sorted(tmp_path.iterdir()) == sorted(tmp_path/f'{name}{s}' for s in suffixes)
+    assert all(f'{name}{s}' in out for s in suffixes)
+    said = json.loads((tmp_path/f'{name}{suffixes[-1]}').read_text())
     stored = json.loads((run/'input.json').read_text())
     assert said | stored == said and said['run'] == run.name
     assert 'exists already' in refused('export', run, '--to', to)
@@ -361,4 +364,12 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_written(run, refused
     assert "'keras'" in refused('export', run, '--to', 'keras')
     assert '--to' in refused('export', run)
     with pytest.raises(UserError, match="unknown format 'keras'"): export_run(run, 'keras')
+    # where it goes is looked at before the run is
+    line = refused('export', tmp_path/'nowhere', '--to', 'torch', '--out', '/proc/x.pt2')
+    assert '/proc/x.pt2: ' in line and '(choose a folder you may write to)' in line
+    (tmp_path/'file').touch()
+    line = refused('export', tmp_path/'nowhere', '--to', 'torch', '--out', tmp_path/'file/x.pt2')
+    assert 'a file stands where a folder is needed' in line and '.part' not in line
+    refused('export', tmp_path/'nowhere', '--to', 'torch', '--out', tmp_path/'deep/x.pt2')
+    assert not (tmp_path/'deep').exists()
     assert not [*(tmp_path/'here').iterdir()]

@@ -13,8 +13,9 @@ from snn_repro.core.spec import UserError
 from snn_repro.data.event_files import read_arrays
 from snn_repro.data.image_folders import Folder
 from snn_repro.data.images import Npz
-from snn_repro.data.own_sets import EventFolder, NpzClips
+from snn_repro.data.own_sets import EventFolder, NpzClips, glance_at
 from snn_repro.data.prepare import prepare_set
+from snn_repro.data.recordings import whole_set
 from snn_repro.data.source import check_split
 from snn_repro.training.trained import load_run
 
@@ -135,6 +136,10 @@ def test_event_clips_in_arrays(cli, tmp_path):
     said, net = says(cli, run, tmp_path/'some.npy'), load_run(run)
     x = torch.from_numpy(CLIPS[9:]).float().transpose(0, 1)
     assert said == [net.classes[i] for i in net.predict(x).label]
+    assert torch.equal(net.predict(x.long()).logits, net.predict(x).logits)   # counts
+    Image.fromarray(STILLS[0, 0]).save(tmp_path/'one.png')
+    code, _, err = cli('predict', run, tmp_path/'one.png')
+    assert code == 1 and 'give a .npy file of clips [N,T,C,H,W]' in err[0]
 
 
 def test_recordings_in_folders(cli, tmp_path):
@@ -148,6 +153,62 @@ def test_recordings_in_folders(cli, tmp_path):
     clip = EventFolder(path='mine', sensor=(20, 24), size=16).clip
     x = torch.stack([clip(p, 2) for p in (one, other)], 1)
     assert said == [net.classes[i] for i in net.predict(x).label]
+    (one.parent/'notes.txt').write_text('no recording')
+    assert says(cli, run, one.parent) == said   # a folder: the recordings in it
+    save(tmp_path/'wide.npz', events(sensor=(20, 40)))
+    save(tmp_path/'one.npz', {k: v[:1] for k, v in events().items()})
+    (tmp_path/'cut.bin').write_bytes(b'123')
+    (tmp_path/'one.png').touch(), (tmp_path/'empty').mkdir()
+    for name, words in (('wide.npz', 'outside the sensor'), ('empty', 'there is no file'),
+                        ('one.npz', '2 frames of a recording of 0 µs'), ('cut.bin', 'cut short'),
+                        ('one.png', 'it was trained on recordings')):
+        code, _, err = cli('predict', run, tmp_path/name)
+        assert code == 1 and len(err) == 1 and words in err[0] and 'remove' not in err[0], err
+
+
+def checked(cli, root: Path, *changes) -> str:
+    code, out, err = cli('data', 'check', 'EventFolder', '--root', root, *sets(*changes))
+    assert code == 0, err
+    return out
+
+
+def test_a_check_of_recordings_tells_the_shortest_and_how_much_of_the_sensor_they_use(
+        cli, refused, tmp_path):
+    recordings(tmp_path/'events')
+    all_of = [events(seed=10*k + i) for k in range(2) for i in range(4)]
+    lasts = [int(e['t'][-1] - e['t'][0]) for e in all_of]
+    out = checked(cli, tmp_path, 'sensor=[20,24]')
+    assert f'shortest: {min(lasts):,} µs (t' in out and 'fewest events: 300 (' in out
+    assert f'T may be 1 to {min(lasts):,}' in out
+    assert 'x runs from 0 to 23, y from 0 to 19, on a sensor of height 20 and width 24' in out
+    assert 'of the sensor is used' not in out
+    # of 128×128 pixels these are 3 %: 480/16384
+    assert ('only 3% of the sensor is used: if yours is smaller, set sensor=[20,24]'
+            in checked(cli, tmp_path))
+    assert 'T may be 1 to 300' in checked(cli, tmp_path, 'split_by=number')
+    # sensor: 20 of 20 rows, 24 of 47 columns, and of 49
+    assert 'is used' not in checked(cli, tmp_path, 'sensor=[20,47]')
+    assert 'is used' in checked(cli, tmp_path, 'sensor=[20,49]')
+    save(tmp_path/'events/train/one/1.npy', {k: v[:1] for k, v in events().items()})
+    out = checked(cli, tmp_path, 'sensor=[20,24]')
+    assert 'shortest: 0 µs (train/one/1.npy); fewest events: 1 (train/one/1.npy)' in out
+    assert 'train/one/1.npy allows no T but 1' in out
+    line = refused('run', EVENTS, *sets('data=EventFolder', 'data.sensor=[20,24]', *SHORT),
+                   '--root', tmp_path, '--out', tmp_path/'runs')
+    assert 'one/1.npy' in line and '2 frames of a recording of 0 µs (choose T from 1 to 1)' in line
+
+
+@pytest.mark.parametrize('split_by', ['time', 'number', 'official'])
+def test_the_frames_that_the_check_allows_can_be_cut_and_no_more(tmp_path, split_by):
+    short = events(n=40)
+    short['t'] = short['t'] % 97 + 5
+    short['t'].sort()
+    recordings(tmp_path/'events', **short)
+    data = EventFolder(sensor=(20, 24), split_by=split_by, size=8)
+    most = min(glance_at(data, tmp_path/'events', n).most
+               for n in whole_set(data, tmp_path)[1].names)
+    assert data.load(tmp_path, 0, most)
+    with pytest.raises(UserError, match='choose T from'): data.load(tmp_path, 0, most + 1)
 
 
 def test_frames_are_what_a_loop_counts_and_prepared_ones_the_same(tmp_path):
@@ -235,6 +296,11 @@ def test_other_mistakes_with_recordings(tmp_path):
      '1 class alone'),
     (STILLS, {'y_train': Y[:9]*2 % 4}, "class 'b c' is tested but has no training sample"),
     (STILLS, {'y_train': Y[:9] + 1}, 'label 3 is outside 0–2'),
+    (STILLS, {'y_train': Y[:9] + 1, 'y_test': Y[9:] + 1, 'classes': list('abcd')},
+     r"class 'a' has no training sample .*\(labels count from 0; give each class at least one"),
+    (STILLS, {'y_train': np.array([*Y[:8], None])}, r'images.npz, y_train: cannot be read '
+     r'\(objects, no numbers or text\) \(write it'),
+    (STILLS, {'classes': np.array(['a', 'b', None])}, 'images.npz, classes: cannot be read'),
     (np.where(STILLS == 7, np.nan, STILLS), {}, 'NaN or infinite'),
     (STILLS*1e300, {}, 'NaN or infinite'), (STILLS.astype(np.int64), {}, 'the samples are int64'),
     (STILLS, {'x_test': STILLS[9:]/255}, 'training images uint8 .*test images float32'),
@@ -243,6 +309,16 @@ def test_still_arrays_that_cannot_be_used(x, change, words, tmp_path):
     arrays(tmp_path/'images.npz', x, **change)
     with pytest.raises(UserError, match=words):
         check_split(Npz().load(tmp_path, 0, 2), 'Npz')
+
+
+def test_advice_of_numpy_that_is_not_ours_is_not_passed_on(tmp_path):
+    (tmp_path/'images.npz').write_text('1, 2, 3')
+    with pytest.raises(UserError, match=r'cannot be read \(no arrays\) \(write it') as e:
+        Npz().load(tmp_path, 0, 2)
+    assert 'pickle' not in str(e.value)
+    # what is not asked for may be anything
+    arrays(tmp_path/'images.npz', notes=np.array([{}]))
+    assert len(Npz().load(tmp_path, 0, 2).train) == 9
 
 
 @pytest.mark.parametrize('x, T, words', [

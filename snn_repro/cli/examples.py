@@ -40,7 +40,8 @@ EXAMPLES = {
          'with a value changed, on event clips, for longer')),
     'predict': (
         ('predict runs/mini/RUN cat.png dog.png --csv answers.csv', 'two images'),
-        ('predict runs/mini/RUN cat.png --stop 0.9', 'as few steps as make it 90 % sure')),
+        ('predict runs/mini/RUN cat.png --stop 0.9', 'as few steps as make it 90 % sure'),
+        ('predict runs/mini/RUN pictures', 'every image in a folder and below')),
     'export': (
         ('export runs/mini/RUN --to torch', 'RUN.pt2: a program that PyTorch alone runs'),
         ('export runs/mini/RUN --to onnx --out digits.onnx', 'an ONNX model')),

@@ -204,10 +204,12 @@ def seconds_each(seen, how) -> float | None:
 
 
 def predict(a):
-    "what the net of a finished run says of samples: class, confidence, and after how many steps"
-    from snn_repro.core.files import make_folder, write
+    """what the net of a finished run says of samples, in files or folders: class, confidence, and
+    after how many steps"""
+    from snn_repro.core.files import check_target, make_folder, write
     from snn_repro.core.text import text_table
     from snn_repro.training.trained import predict_files
+    if a.csv: check_target(a.csv)
     rows = predict_files(a.run, a.images, a.stop, a.device)
     print(text_table(tuple(rows[0]), [tuple(r.values()) for r in rows], columns()))
     if a.csv:

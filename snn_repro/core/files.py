@@ -1,5 +1,5 @@
 "Files that are either whole or absent: atomic writes, hashes, a folder's seal and its lock."
-import errno, hashlib, json, os, re, secrets, socket, threading, time
+import errno, hashlib, json, os, secrets, socket, threading, time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,7 +15,8 @@ FORBIDDEN, OCCUPIED = ('choose a folder you may write to',
                        'a file stands where a folder is needed: choose another folder')
 REMEDIES = {errno.ENOSPC: 'free some space and start again: what was finished is kept',
             errno.EPERM: FORBIDDEN, errno.EACCES: FORBIDDEN,
-            errno.EROFS: FORBIDDEN, errno.ENOTDIR: OCCUPIED, errno.EEXIST: OCCUPIED}
+            errno.EROFS: FORBIDDEN, errno.ENOTDIR: OCCUPIED, errno.EEXIST: OCCUPIED,
+            errno.EISDIR: 'name a file'}
 
 
 class Held(UserError):
@@ -23,11 +24,11 @@ class Held(UserError):
 
 
 @contextmanager
-def readable_errors(path):
-    "What the system says about a file, as one line for people."
+def readable_errors(path, again: str = ''):
+    "What the system says about a file, as one line for people; `again` where no remedy is known."
     try: yield
     except OSError as e:
-        remedy = REMEDIES.get(e.errno, '')
+        remedy = REMEDIES.get(e.errno, again)
         raise UserError((e.strerror or str(e)).lower(), str(e.filename or path), remedy) from e
 
 
@@ -45,8 +46,9 @@ def readable(path, remedy: str = 'restore the file, or remove its folder to make
     # there is no end to what readers raise: a file of a stranger must not end a program in any of
     # these
     except Exception as e:
-        raise UserError(f'cannot be read ({type(e).__name__}: {" ".join(str(e).split())[:120]})',
-                        str(path), remedy) from e
+        said = f'{type(e).__name__}: {" ".join(str(e).split())[:120]}'
+        if 'allow_pickle' in said: said = 'no array of numbers'   # NumPy's advice is not ours
+        raise UserError(f'cannot be read ({said})', str(path), remedy) from e
 
 
 def file_size(path, remedy: str = 'restore the file, or remove it') -> int:
@@ -57,24 +59,6 @@ def file_size(path, remedy: str = 'restore the file, or remove it') -> int:
         n = os.stat(path).st_size
         check(n, 'the file is empty', str(path), remedy)
         return n
-
-
-def content(v):
-    "What an array of one has in it, up to nine arrays deep; anything else as it is."
-    for _ in range(9):
-        if getattr(v, 'size', 0) == 1 and hasattr(v, 'item'): v = v.item()
-    return v
-
-
-def whole(v, where: str, remedy: str = '') -> int:
-    """The whole number that stood in a file: digits as text, a number, or an array of one.
-    It is below 2⁵³. Raises `UserError` with the place, `where`, and with what stood there."""
-    one = content(v)
-    if isinstance(one, str) and re.fullmatch('[+-]?[0-9]{1,16}', one.strip()): one = int(one)
-    if isinstance(one, float) and one.is_integer(): one = int(one)
-    said = 'nothing' if getattr(v, 'size', 1) == 0 else shown(one)
-    check(type(one) is int and abs(one) < 2**53, f'not a whole number: {said}', where, remedy)
-    return one
 
 
 def make_folder(path) -> Path:
@@ -93,19 +77,40 @@ def no_empty_folder(path):
             with suppress(OSError): p.rmdir()   # which only empties
 
 
+@contextmanager
+def _beside(path: Path):
+    """A file to write into beside `path`, which goes in the end. What the system says of it is said
+    of `path`, which people know."""
+    beside = path.with_name(f'{path.name}.{os.getpid()}{PART}')
+    with readable_errors(path, FORBIDDEN):
+        try: yield beside
+        except OSError as e:
+            e.filename = str(path)
+            raise
+        finally:
+            with suppress(OSError): beside.unlink()
+
+
 def write(path, content):
     """Text or bytes into `path`: written beside it, flushed to the disk, then renamed, so a reader
     never sees half a file."""
     path = Path(path)
-    beside = path.with_name(f'{path.name}.{os.getpid()}{PART}')
-    with readable_errors(path):
-        try:
-            with open(beside, 'wb') as f:
-                f.write(content.encode() if isinstance(content, str) else content)
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(beside, path)
-        finally: beside.unlink(missing_ok=True)
+    with _beside(path) as beside:
+        with open(beside, 'wb') as f:
+            f.write(content.encode() if isinstance(content, str) else content)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(beside, path)
+
+
+def check_target(path):
+    """Raise `UserError` unless a file `path` can be written: to be asked before the work that it is
+    for. Nothing is left behind."""
+    path = Path(path)
+    check(not path.is_dir(), 'this is a folder', str(path), 'name a file')
+    with no_empty_folder(path.parent):
+        make_folder(path.parent)
+        with _beside(path) as beside: beside.touch()
 
 
 def write_json(path, data): write(path, json.dumps(data, indent=1) + '\n')

@@ -5,7 +5,7 @@ keyword-only dataclass derived from `Spec`. Its fields are numbers, strings, boo
 other specs, or tuples of these. That is all an experiment is, so it can be printed, hashed,
 compared and read back, and a configuration file is data, never code.
 """
-import dataclasses, hashlib, json, math, reprlib, sys, types, typing
+import dataclasses, hashlib, json, math, re, reprlib, sys, types, typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,6 +36,24 @@ _short.maxlevel, _short.maxstring, _short.maxlong, _short.maxother = 2, 80, 40, 
 def shown(v: Any) -> str:
     "A value that came from a file, in a few words for a message."
     return _short.repr(v)
+
+
+def content(v: Any) -> Any:
+    "What an array of one has in it, up to nine arrays deep; anything else as it is."
+    for _ in range(9):
+        if getattr(v, 'size', 0) == 1 and hasattr(v, 'item'): v = v.item()
+    return v
+
+
+def whole(v: Any, where: str, remedy: str = '') -> int:
+    """The whole number that stood in a file: digits as text, a number, or an array of one.
+    It is below 2⁵³. Raises `UserError` with the place, `where`, and with what stood there."""
+    one = content(v)
+    if isinstance(one, str) and re.fullmatch('[+-]?[0-9]{1,16}', one.strip()): one = int(one)
+    if isinstance(one, float) and one.is_integer(): one = int(one)
+    said = 'nothing' if getattr(v, 'size', 1) == 0 else shown(one)
+    check(type(one) is int and abs(one) < 2**53, f'not a whole number: {said}', where, remedy)
+    return one
 
 
 def _family(cls: type) -> dict:

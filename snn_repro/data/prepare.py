@@ -28,7 +28,8 @@ from .file_lists import fewest
 from .image_folders import (CUB200, Files, Folder, ImageNet1k, StanfordCars,
                                           StanfordDogs, glance, marks_of, span_of)
 from .images import CIFAR10, CIFAR100, Npz
-from .own_sets import EventFolder, NpzClips, check_parts
+from .own_sets import (EventFolder, NpzClips, check_parts, glance_at,
+                                      span_of_events)
 from .recordings import (Recordings, frames_folder, frames_made, published_counts,
                                        sealed_set, whole_set)
 from .source import Data, Source
@@ -194,12 +195,13 @@ def check_recordings(data: Recordings, root) -> list[str]:
     lines = []
     if data.home(root):
         home, found = whole_set(data, root)
-        read = read_all('recordings', found.names, lambda n: data.events(home/n)[0]['t'][0])
-        first = np.sort(read) / 1000
+        seen = read_all('recordings', found.names, lambda n: glance_at(data, home, n))
+        first = np.sort([s.start for s in seen]) / 1000
         lines = [f'{home}: {len(found.classes)} classes, {published_counts(data, found)}',
-                 f'recordings: all {len(read)} can be read; their first events are at '
+                 f'recordings: all {len(seen)} can be read; their first events are at '
                  f'{first[0]:.1f} to {first[-1]:.1f} ms, half of them before '
-                 f'{np.median(first):.1f} ms']
+                 f'{np.median(first):.1f} ms',
+                 *(span_of_events(data, seen) if isinstance(data, EventFolder) else [])]
     for folder, T in frames_made(type(data), root).items():
         lines.append(f'{folder}: frames for T = {T}, as they were sealed, of '
                      f'{published_counts(data, sealed_set(data, root, folder))}')

@@ -73,6 +73,7 @@ class Recordings(Data):
     sensor: ClassVar[tuple[int, int]]
     count: ClassVar[int | None]
     numbers: ClassVar[tuple[int, ...]]
+    suffix: ClassVar[str | tuple[str, ...]]
     again: ClassVar[str] = AGAIN   # the remedy for a recording that is damaged
     folders: ClassVar[tuple[str, ...]]
     about: ClassVar[About]

@@ -165,7 +165,7 @@ def check_split(split: Split, where: str):
                 (' is tested but' if untaught[0] in tested else ''))
         raise UserError(
             f'{name} has no training sample · {len(untaught)} such · {n} samples for {k} classes',
-            where, 'give each class at least one')
+            where, f'{"labels count from 0; " * (0 in untaught)}give each class at least one')
 
 # %% ../../nbs/4_data/02_source.ipynb #7e0f3214
 def as_stored(x: np.ndarray, where: str, kinds: str = 'f') -> np.ndarray:

@@ -21,7 +21,7 @@ from torch.export import Dim
 
 from .. import __version__
 from ..core.extras import needed
-from ..core.files import make_folder, write, write_json
+from ..core.files import check_target, make_folder, write, write_json
 from ..core.spec import UserError, check
 from ..nn.graph import Step, arguments, kind, layers_of
 from ..nn.layers import TEBN
@@ -280,19 +280,19 @@ def export_run(folder, to: str, out=None) -> list[Path]:
     """Write the net of the finished run in `folder` as `to`, one of `WRITERS`, into the new file
     `out` (by default named after the run, in this folder), and what it says of itself into a .json
     beside it; their paths. Raises `UserError` for an unknown format, a file that exists, a missing
-    package, a net that the format cannot say, and as `load_run` does."""
+    package, a net that the format cannot say, and as `check_target` and `load_run` do."""
     check(to in WRITERS, f'unknown format {to!r}', 'export', f'choose from {", ".join(WRITERS)}')
     writer, suffix, package = WRITERS[to]
     needed(package, 'export')
-    out = Path(out or f'{Path(folder).resolve().name}{suffix}')
+    name = Path(folder).resolve().name   # a Python file's is one that can be imported
+    out = Path(out or (name.replace('-', '_') if suffix == '.py' else name) + suffix)
     if not out.suffix: out = out.with_suffix(suffix)
     check(out.suffix == suffix, f'{to} is written into a file that ends in {suffix}', str(out))
-    paths = [out, *[out.with_suffix('.pt')][:to == 'spikingjelly'],
-             out.with_name(f'{out.name}.json')]
+    paths = [out, *[out.with_suffix('.pt')][:suffix == '.py'], out.with_name(f'{out.name}.json')]
     for p in paths:
         check(not p.exists(), 'this file exists already', str(p), 'remove it, or choose --out')
-    trained = load_run(folder)
-    said = about(trained, to)
+        check_target(p)
+    said = about(trained := load_run(folder), to)
     files = writer(trained, said)
     make_folder(out.parent)
     for s, content in files.items(): write(out.with_suffix(s), content)
