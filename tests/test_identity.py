@@ -9,6 +9,7 @@ import pytest
 from conftest import NAME
 from snn_repro.analysis.catalogue import contents, key_of, plan
 from snn_repro.analysis.exhibits import asked, find_exhibits
+from snn_repro.core import identity, own
 from snn_repro.core.files import SEAL
 from snn_repro.core.spec import UserError, edits, own_source
 from snn_repro.experiments.experiment import Experiment
@@ -117,6 +118,98 @@ def test_a_file_may_lie_anywhere(folder, tmp_path_factory):
     sys.path.insert(0, str(other/'moved'))
     try: assert digits() == before
     finally: sys.path.remove(str(other/'moved'))
+
+
+OWN_FILE = '''
+import importlib, json
+from dataclasses import dataclass
+import far.deep
+from pathlib import Path
+from snn_repro.losses.objectives import CE
+spoken = importlib.import_module('spoken')
+value = importlib.import_module('plain').value
+table = (Path(__file__).parent/'table.txt').read_text()
+@dataclass(frozen=True, kw_only=True)
+class {name}(CE):
+    def __call__(self, *a, **k):
+        import late
+        return super().__call__(*a, **k)
+'''
+AFAR = {'far/__init__.py': 'from . import beside', 'far/deep.py': 'from .beside import x',
+        'far/beside.py': 'x = 1', 'far/not_asked_for.py': '', 'spoken.py': 'import further_off',
+        'further_off.py': 'import json, numpy', 'plain.py': 'value = 3', 'late.py': '',
+        'aside.py': ''}
+
+
+@pytest.fixture
+def afar(tmp_path, monkeypatch):
+    """`texts(name='mine')`: of the class of a file whose modules lie elsewhere, executed anew; the
+    folder of the file and that of its modules."""
+    home, ext = tmp_path/'home', tmp_path/'ext'
+    for folder, files in ((home, {'table.txt': '1'}), (ext, AFAR)):
+        for name, text in files.items():
+            (folder/name).parent.mkdir(parents=True, exist_ok=True)
+            (folder/name).write_text(text)
+    def forget():
+        for n in [n for n in sys.modules if n.startswith(own.PREFIX)
+                  or n.split('.')[0] in {Path(f).parts[0].removesuffix('.py') for f in AFAR}]:
+            del sys.modules[n]
+        importlib.invalidate_caches()
+    monkeypatch.setattr(sys, 'path', [*sys.path, str(ext)])
+    monkeypatch.setattr(sys, 'dont_write_bytecode', True)   # two texts within a second
+    def texts(name='mine', again=True):
+        if again: forget()
+        (home/f'{name}.py').write_text(OWN_FILE.format(name=f'Class{name}'))
+        cls = getattr(own.import_file(home/f'{name}.py'), f'Class{name}')
+        return own_source(cls), identity.texts_of(cls)
+    yield texts, home, ext
+    forget()
+
+
+COUNTED = {'far', 'far.deep', 'far.beside', 'spoken', 'further_off', 'plain', 'late'}
+
+
+@pytest.mark.parametrize('name', AFAR)
+def test_what_a_file_brings_in_from_elsewhere_counts(afar, name):
+    texts, _, ext = afar
+    before, held = texts()
+    assert held.keys() == {'self', *COUNTED} and texts()[0] == before
+    (ext/name).write_text(AFAR[name] + '\nchanged = 1\n')
+    assert (texts()[0] != before) == (name not in ('aside.py', 'far/not_asked_for.py'))
+
+
+def test_what_a_file_reads_is_not_seen_and_its_place_does_not_matter(afar, tmp_path):
+    texts, home, ext = afar
+    before = texts()[0]
+    (home/'table.txt').write_text('2')
+    assert texts()[0] == before
+    ext.rename(tmp_path/'moved')
+    sys.path.append(str(tmp_path/'moved'))
+    assert texts()[0] == before
+
+
+def test_what_another_file_brought_in_before_counts_as_well(afar):
+    texts, _, ext = afar
+    texts('first')
+    _, held = texts('second', again=False)
+    assert held.keys() - {'self'} == COUNTED - {'plain'}   # of `plain` only a number is left
+
+
+def test_what_is_beside_a_file_counts_once_also_by_importlib(afar):
+    texts, home, ext = afar
+    for name in ('spoken.py', 'late.py'): (ext/name).rename(home/name)
+    held = texts()[1].keys()
+    assert held == {'self', 'spoken.py', 'late.py', *COUNTED} - {'spoken', 'late'}
+
+
+def test_the_source_of_a_file_that_brings_in_nothing_else_stays(tmp_path):
+    (tmp_path/'steady.py').write_text(MINE.replace('near, parts.deep', 'near').replace(
+        'class Mine', 'class Steady'))
+    (tmp_path/'near.py').write_text('import json, torch, PIL.Image\ndef scale(v): return v\n')
+    cls = own.import_file(tmp_path/'steady.py').Steady
+    try: assert own_source(cls) == '4012174238'   # as in version 0.2
+    finally:
+        for n in ('own_steady', 'near'): sys.modules.pop(n, None)
 
 
 # A class in a notebook

@@ -59,6 +59,9 @@ def test_what_a_file_holds():
     (None, 'there is no such Python file'), ('x = (', 'line 1: SyntaxError'),
     ('\n1/0', 'line 2: ZeroDivisionError'), ('import nowhere_to_be_found', 'ModuleNotFoundError'),
     ('x = 1', '0 classes there derive from Objective'),
+    ('import sys\nsys.exit(0)', 'line 2: it ends Python, SystemExit: 0 .*below `if __name__'),
+    ('import argparse\nargparse.ArgumentParser().parse_args(["-x"])', 'line 2: it ends Python'),
+    ('x = (', r"line 1: SyntaxError: '\(' was never closed \(mend this file"),   # told once
     (LOSS.format(name='A1', weight=1., body=BODY) + LOSS.format(name='B1', weight=1., body=BODY),
      '2 classes there derive from Objective')])
 def test_a_file_that_cannot_be_used_says_so(text, words):
@@ -82,7 +85,14 @@ def test_a_file_that_changed_after_it_was_loaded_is_refused():
     ("return {'ce': F.cross_entropy(out.logits, target)}", 'steps by images by classes'),
     ("return {'ce': out.logits.exp().mul_(out.logits.sigmoid().neg_()).sum()}",
      'change no tensor in place'),
-    ("return {'ce': self.need(teacher).logits.mean()}", 'none was given'),
+    ("return {'ce': self.need(teacher).logits.mean()}",
+     'none was given (write needs_teacher = True in its class)'),
+    ("return {'ce': teacher.logits.mean()}",
+     'mine.py, line 11) (teacher is None unless the class says needs_teacher = True)'),
+    ('import sys; sys.exit(3)', 'SystemExit: 3 ('),
+    ("return {'ce': F.cross_entropy(out.logits.mean(0), target) + 0j}", "'ce' is complex64"),
+    ("return {'ce': F.cross_entropy(LAST(out.logits[-1]), target)}\n"
+     "import torch\nLAST = torch.nn.Linear(10, 10)", 'train its own weights [10, 10], [10]'),
     ("return {'ce': out.nothing}", 'AttributeError')])
 def test_a_loss_that_cannot_be_trained_is_told_before_the_first_step(body, words, refused):
     file = loss('Bad', body=body)
@@ -91,11 +101,31 @@ def test_a_loss_that_cannot_be_trained_is_told_before_the_first_step(body, words
     assert not Path('runs').exists()
 
 
+def test_a_wrong_signature_and_a_class_that_is_no_loss(refused):
+    file = loss('Short')
+    file.write_text(file.read_text().replace(', progress=None, teacher=None', ''))
+    said = refused('try', file, '--check')
+    assert 'takes 3 positional arguments' in said and 'objectives.py' not in said
+    assert 'define __call__(self, out, target, progress=None, teacher=None)' in said
+    Path('other.py').write_text('class Other: pass\n')
+    said = refused('try', 'other.py:Other')
+    assert 'Other is no Objective (derive a frozen dataclass from Objective' in said
+
+
+def test_the_classifier_of_a_teacher_is_no_weight_of_the_loss(cli):
+    file = loss('Taught', body="return {'ce': F.cross_entropy(teacher.classifier("
+                               "out.features.mean(0)), target)}\n    needs_teacher = True")
+    code, out, err = cli('try', file, '--check', '--seeds', 2, '--against', 'Baseline')
+    assert code == 0 and not err
+
+
 def test_words_that_do_not_fit_are_told_before_the_first_step(refused):
     file = loss('Good')
     Path('occupied').touch()
     for words, said in ((['--against', 'Nobody'], "unknown method 'Nobody'"),
                         (['--set', 'nothing=1'], 'unknown key'),
+                        (['--set', 'recipe.epochs=1'],
+                         '--set changes the loss alone, --tier sets the length'),
                         (['--tier', 'none'], 'unknown tier'),
                         (['--tier', 'paper'], 'CIFAR10'),
                         (['--out', 'occupied/runs'], 'a file stands where a folder is needed'),
@@ -177,7 +207,9 @@ def test_the_template_runs_as_it_is_and_is_judged():
     code, checked, err = fresh('try', 'my_loss.py', '--seeds', 2, '--check',
                                '--against', 'Baseline', 'TKS (text)')
     assert code == 0 and 'All of them are done.' in ' '.join(checked.split()), err
-    page = Path('reports/try-my_loss/index.html').read_text()
+    path, = Path('reports').glob('try-my_loss-mini-still-*/index.html')
+    assert str(path) in out.replace('\n  ', '')
+    page = path.read_text()
     assert 'class MyLoss' in page and page.count('<table') == 2 and 'Better or worse' in said
     kept = json.loads(next(Path('runs/mini').glob('*myloss*/source.json')).read_text())
     assert kept['MyLoss']['self'] == Path('my_loss.py').read_text()
@@ -188,6 +220,7 @@ def test_the_template_runs_as_it_is_and_is_judged():
     assert fresh('try', 'my_loss.py', '--seeds', 2, '--against', 'Baseline')[0] == 0
     new = {p.name for p in Path('runs/mini').iterdir()} - before
     assert len(new) == 2 and all('myloss' in n for n in new)
+    assert path.read_text() == page and len(list(Path('reports').iterdir())) == 2
     for words in (('status', 'runs/mini'), ('verify', 'runs/mini')):
         code, out, err = fresh(*words)
         assert code == 0, (words, out, err)

@@ -7,7 +7,6 @@ __all__ = ['ON', 'AGAINST', 'BESIDE', 'new_file', 'terms', 'changed', 'entrants'
            'effects_of', 'effect_table', 'method_table', 'effect_figure', 'Checked', 'check_trial', 'Trial', 'try_loss']
 
 # %% ../../nbs/7_analysis/14_trial.ipynb #4e09db74
-import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -21,6 +20,7 @@ import torch
 from .figures import Drawing
 from .forest import Group, forest
 from .groups import GAP, WORDS
+from .loss_call import call_loss, own_weights
 from .markup import Table
 from .stats import Judged, between, judge
 from .tables import MEASURES
@@ -30,7 +30,7 @@ from ..core.spec import UserError, check, edits
 from ..experiments.experiment import Experiment
 from ..experiments.papers import METHODS, tks_experiment
 from ..experiments.tiers import Tier
-from ..losses.objectives import Objective, Teacher, check_objectives, total
+from ..losses.objectives import Objective, Teacher, check_objectives
 from ..nn.layers import Output
 from ..records.runs import Runs
 from ..training.environment import Runtime, load_split
@@ -80,7 +80,11 @@ def changed(own: tuple[Objective, ...], changes: Sequence[str]) -> tuple[Objecti
         check(number.isdecimal() and int(number) < len(own), f'no term {number!r}',
               f'--set {change}', f'count the {len(own)} terms from 0, such as 0.weight=1')
         i = int(number)
-        own = (*own[:i], edits(own[i], [rest]), *own[i+1:])
+        try: own = (*own[:i], edits(own[i], [rest]), *own[i+1:])
+        except UserError as e:
+            more = '; --set changes the loss alone, --tier sets the length'
+            raise UserError(e.what, e.where, e.remedy + more*e.what.startswith('unknown key')
+                            ) from None
     return own
 
 # %% ../../nbs/7_analysis/14_trial.ipynb #5cde2fc1
@@ -116,8 +120,8 @@ class Part(NamedTuple):
 def check_loss(e: Experiment, root: Path | None = None) -> list[Part]:
     """The parts of the objective of `e` on eight training images, at the first, the middle and the
     last epoch, from an untrained net. Raises `UserError` unless it can be trained: its parts are
-    finite scalars that it names, and in one of these epochs a gradient gets to logits or
-    features."""
+    finite scalars that it names, in one of these epochs a gradient gets to logits or features, and
+    in none to weights of the loss itself."""
     split, _ = load_split(e.data, root, e.seed, e.T)
     x, y = fetch_batch(e, split.train, 0, torch.arange(min(8, len(split.train))))
     net = build(e, split)
@@ -146,12 +150,17 @@ def part_table(found: list[Part]) -> Table:
 def _parts_in(e, out: Output, y, epoch: int, teacher: Teacher, where: str):
     "The parts of the loss in this epoch, and whether it has a gradient that is not zero."
     leaves = [t.detach().clone().requires_grad_() for t in (out.logits, out.features)]
-    loss, parts = _called(e, Output(*leaves), y, epoch, teacher, where)
+    loss, parts = call_loss(e, Output(*leaves), y, epoch, teacher, where)
     known = {p for o in e.objective for p in o.parts}
     check(parts.keys() <= known, f'it returns {", ".join(parts.keys() - known)}, which `parts` '
           'does not name', where, f'parts = {tuple(parts)!r}')
     check(loss.isfinite(), f'the loss is {loss.item()} in epoch {epoch}', where,
           'look for a division by zero or a logarithm of zero')
+    own = own_weights(loss, [*leaves, *teacher.classifier.parameters()])
+    check(not own, 'nothing would train its own weights '
+          + ', '.join(str(list(w.shape)) for w in own), where,
+          'write requires_grad_(False) if they stay as they are; what is to be trained belongs '
+          'into the net')
     on = {part: _gradients(v, leaves, where) for part, v in parts.items()}
     check(all(g.isfinite().all() for gs in on.values() for g in gs),
           f'its gradient is not finite in epoch {epoch}', where,
@@ -167,19 +176,6 @@ def _gradients(v, leaves, where: str):
     except RuntimeError as error:
         raise UserError(f'it has no gradient: {str(error).partition(chr(10))[0]}', where,
                         'change no tensor in place') from error
-
-def _called(e, out: Output, y, epoch: int, teacher: Teacher, where: str):
-    needed = any(o.needs_teacher for o in e.objective)
-    try: return total(e.objective, out, y, (epoch, e.recipe.epochs), teacher if needed else None)
-    except UserError: raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        torchs = str(Path(torch.__file__).parent)
-        at = next(f for f in reversed(frames) if not f.filename.startswith(torchs))
-        raise UserError(
-            f'{type(error).__name__}: {str(error).partition(chr(10))[0]} ({at.filename}, line '
-            f'{at.lineno})', where, f'it gets out.logits {list(out.logits.shape)}, steps by '
-            f'images by classes, and target {list(y.shape)}') from error
 
 # %% ../../nbs/7_analysis/14_trial.ipynb #4002cdae
 BESIDE = {'first step': 'first', 'AURC × 1000': 'aurc'}   # further measures of an effect

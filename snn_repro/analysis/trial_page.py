@@ -1,5 +1,6 @@
 """What `snn-repro try` says: of a loss before it is trained, and of a trial on a page and in the
 terminal."""
+import hashlib
 from html import escape
 from pathlib import Path
 
@@ -57,6 +58,14 @@ def trial_page(trial: Trial, tier: Tier, said: str, source: dict[str, str]) -> s
         + section_html('methods', 'Each method',
                        html_table(method_table(trial.runs)) + f'<p>{escape(said)}</p>')
         + section_html('loss', 'The loss', texts))
+
+
+def page_folder(trial: Trial, loss: str, tier: Tier, on: str) -> Path:
+    """Where the page of a trial of the file `loss` lies: another text, tier, setting, opponent or
+    number of seeds is another folder, the same trial the same."""
+    ids = '\n'.join(sorted(r.id for rs in trial.runs.values() for r in rs))
+    digits = hashlib.sha256(ids.encode()).hexdigest()[:10]
+    return Path('reports')/f'try-{loss}-{tier.name}-{on}-{digits}'
 
 
 def write_trial(trial: Trial, tier: Tier, workers: int, source: dict[str, str], folder: Path,

@@ -168,7 +168,7 @@ def try_(a):
           remedy='snn-repro try my_loss.py; `snn-repro try --new my_loss.py` writes one')
     from snn_repro.analysis.trial import changed, check_trial, new_file, terms, try_loss
     if a.new: return print(new_file(a.new))
-    from snn_repro.analysis.trial_page import check_text, write_trial
+    from snn_repro.analysis.trial_page import check_text, page_folder, write_trial
     from snn_repro.core.own import own_sources, parted, pick
     from snn_repro.experiments.tiers import find_tier
     from snn_repro.losses import Objective
@@ -189,7 +189,7 @@ def try_(a):
     texts = {file.name if name == 'self' else name: text
              for o in own for of in own_sources(o).values() for name, text in of.items()}
     write_trial(found, tier, len(worker_places(how, a.workers)), texts,
-                Path('reports')/f'try-{file.stem}', columns())
+                page_folder(found, file.stem, tier, a.on), columns())
 
 
 def seconds_each(seen, how) -> float | None:

@@ -1,21 +1,18 @@
 """The source of a class: what makes a run another one, though names and fields are the same.
 
 A class of the library is known by the library's version. Of any other the text counts: that of its
-file and of what this file imports from its own folder; in a notebook that of the class and of what
-it refers to there.
+file and of every module that this file brings in and that is not installed (`core.brought`); in a
+notebook that of the class and of what it refers to there. What the code reads from files is not
+seen.
 """
-import ast, hashlib, inspect, linecache, site, symtable, sys, sysconfig, textwrap, types
+import ast, hashlib, inspect, linecache, symtable, sys, textwrap, types
 from functools import lru_cache
 from pathlib import Path
 
-LIBRARY = Path(__file__).parents[1]
+from snn_repro.core.brought import LIBRARY, NoSource, file_of, is_installed, texts_with
+
 MARK = '_source'
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
-
-
-class NoSource(Exception):
-    "Why a class cannot be told from others, and what to do about it."
-    def __init__(self, what: str, remedy: str): self.what, self.remedy = what, remedy
 
 
 def source_of(cls) -> str:
@@ -42,7 +39,7 @@ def _source_of(cls) -> str:
 
 
 def _parts(cls, file: Path | None, text: str) -> dict[str, bytes]:
-    return _files(file) if file else _referred(cls, text)
+    return texts_with(file, sys.modules.get(cls.__module__)) if file else _referred(cls, text)
 
 
 def texts_of(cls) -> dict[str, str]:
@@ -94,45 +91,6 @@ def _statement(text: str, name: str) -> str:
     first = min([found[-1].lineno, *(d.lineno for d in found[-1].decorator_list)])
     lines = text.splitlines()[first - 1:found[-1].end_lineno]
     return textwrap.dedent('\n'.join(line.rstrip() for line in lines))
-
-
-# A class in a file
-
-def _files(file: Path) -> dict[str, bytes]:
-    "The contents of a file and of what it imports from its own folder, at any depth, by name."
-    home, found, todo = file.parent, {}, [file]
-    while todo:
-        path = todo.pop()
-        name = 'self' if path == file else path.relative_to(home).as_posix()
-        if name in found: continue
-        try: found[name] = path.read_bytes()
-        except OSError as e:
-            raise NoSource(f'its source cannot be read ({e.strerror})', f'restore {path}') from e
-        todo += _imported(path, found[name], home)
-    return found
-
-
-def _imported(path: Path, text: bytes, home: Path) -> list[Path]:
-    "The files under `home` that a file imports."
-    try: nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError): return []
-    found = []
-    for n in nodes:
-        if isinstance(n, ast.Import): names, base = [a.name for a in n.names], home
-        elif isinstance(n, ast.ImportFrom):
-            base = path.parents[n.level - 1] if 0 < n.level <= len(path.parents) else home
-            names = [n.module or '', *(f'{n.module or ""}.{a.name}'.strip('.') for a in n.names)]
-        else: continue
-        for name in names: found += _modules(base, name)
-    return [p for p in found if p.is_relative_to(home) and not p.is_relative_to(LIBRARY)]
-
-
-def _modules(base: Path, name: str) -> list[Path]:
-    """The files that the import of a dotted name below `base` reads.
-    These are those of its packages, and its own."""
-    steps = [base.joinpath(*name.split('.')[:i]) for i in range(1, name.count('.') + 2)]
-    return [p.resolve() for s in steps for p in (s.with_suffix('.py'), s/'__init__.py')
-            if name and p.is_file()]
 
 
 # A class in a notebook
@@ -192,19 +150,8 @@ def _cell(o) -> str:
 
 
 def _of_module(m: types.ModuleType) -> str:
-    file = Path(getattr(m, '__file__', None) or '-')
-    if not file.is_file() or _installed(file.resolve()): return m.__name__
-    return _digits(_files(file.resolve()))
-
-
-@lru_cache(maxsize=None)
-def _elsewhere() -> list[Path]:
-    installed = [sysconfig.get_paths()[k] for k in ('stdlib', 'platstdlib', 'purelib', 'platlib')]
-    installed += [*site.getsitepackages(), site.getusersitepackages()]
-    return [LIBRARY, *(Path(p).resolve() for p in installed)]
-
-
-def _installed(file: Path) -> bool: return any(file.is_relative_to(p) for p in _elsewhere())
+    file = file_of(m)
+    return _digits(texts_with(file, m)) if file and not is_installed(file) else m.__name__
 
 
 def _is_plain(v) -> bool:

@@ -1,16 +1,19 @@
 """Settings of one's own: losses, nets and data sets from a Python file outside the library.
 
 A file is named by the person who runs a command, never by a record: what stands in it is executed.
-Its settings are then known by name as the library's are, and their source is part of a run's id.
+Its settings are then known by name as the library's are, and their source is part of a run's id:
+the file, and the modules of one's own that came with it.
 """
 import importlib.util, inspect, sys, traceback
 from dataclasses import Field
 from pathlib import Path
 from types import ModuleType
 
+from snn_repro.core.brought import BROUGHT, modules_with
 from snn_repro.core.spec import Spec, UserError, check
 
 PREFIX = 'own_'   # of the names of such modules
+SCRIPT = "put what it does as a script below `if __name__ == '__main__':`"
 
 
 def import_file(file) -> ModuleType:
@@ -34,6 +37,7 @@ def _execute(path: Path, name: str) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     module.text = path.read_bytes()
     if str(path.parent) not in sys.path: sys.path.append(str(path.parent))
+    before = set(sys.modules)
     try:
         spec.loader.exec_module(module)
         for value in vars(module).values():
@@ -41,14 +45,18 @@ def _execute(path: Path, name: str) -> ModuleType:
     except UserError:
         del sys.modules[name]
         raise
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         del sys.modules[name]
-        raise UserError(f'{type(e).__name__}: {e}', _line_of(e, path), 'mend this file') from e
+        said = e.msg if isinstance(e, SyntaxError) and e.filename == str(path) else str(e)
+        ends = isinstance(e, SystemExit)
+        raise UserError(f'{"it ends Python, " if ends else ""}{type(e).__name__}: {said}',
+                        _line_of(e, path), SCRIPT if ends else 'mend this file') from e
+    setattr(module, BROUGHT, modules_with(module, [n for n in sys.modules if n not in before]))
     _travel(module)
     return module
 
 
-def _line_of(e: Exception, path: Path) -> str:
+def _line_of(e: BaseException, path: Path) -> str:
     "The file, and the line of it at which `e` was raised."
     if isinstance(e, SyntaxError) and e.filename == str(path): return f'{path}, line {e.lineno}'
     lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == str(path)]

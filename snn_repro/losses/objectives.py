@@ -73,8 +73,9 @@ class Objective(Spec):
 
     def need(self, teacher: Teacher | None) -> Teacher:
         "`teacher`, or a `UserError` where there is none."
-        name, remedy = (type(self).__name__,
-                        'pass teacher=Teacher(logits, features, classifier)')
+        name, remedy = type(self).__name__, 'write needs_teacher = True in its class'
+        if self.needs_teacher:
+            remedy = 'pass teacher=Teacher(logits, features, classifier)'
         if teacher is None:
             raise UserError('this term learns from an ANN, and none was given', name,
                             remedy)
@@ -253,7 +254,7 @@ def check_objectives(objectives: tuple[Objective, ...]):
     for o in objectives:
         name = o.__name__ if hasattr(o, '__name__') else type(o).__name__
         check(isinstance(o, Objective), f'{name} is no Objective', 'objective',
-              f'write {name}()' if isinstance(o, type) else
+              f'write {name}()' if isinstance(o, type) and issubclass(o, Objective) else
               'derive a frozen dataclass from Objective, with parts and __call__')
         check(type(o).__call__ is not Objective.__call__,
               f'{name} says nothing about its loss', 'objective', 'define __call__')
@@ -292,8 +293,8 @@ def _check_parts(said: Any, before: dict, where: str):
     check(isinstance(said, dict) and said, f'its loss is {kind_of(said)}', where,
           'return {part: scalar tensor}')
     for part, v in said.items():
-        check(isinstance(v, Tensor) and v.ndim == 0,
+        check(isinstance(v, Tensor) and v.ndim == 0 and not v.is_complex(),
               f'its part {part!r} is {kind_of(v)}', where,
-              'return a scalar tensor for each part')
+              'return a real scalar tensor for each part')
         check(part not in before, f'another term has the part {part!r} as well', where,
               'leave one of them out')
