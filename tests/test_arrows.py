@@ -11,9 +11,9 @@ package = root/'snn_repro'
 # Parts whose modules import torch nowhere, and single modules of other parts.
 TORCH_FREE = ['core/spec', 'core/files', 'core/identity', 'core/brought', 'core/system',
               'core/text', 'metrics/classification', 'metrics/energy', 'records/runs',
-              'records/ledger', 'records/queue', 'records/seen', 'experiments/tiers', 'data/download', 'cli/options',
-              'cli/status', 'cli/finished', 'cli/examples', 'cli/listing',
-              'cli/main'] + [f'analysis/{name}' for name in (
+              'records/ledger', 'records/queue', 'records/seen', 'experiments/tiers',
+              'data/download', 'cli/options', 'cli/status', 'cli/finished', 'cli/examples',
+              'cli/listing', 'cli/main'] + [f'analysis/{name}' for name in (
                   'stats', 'tables', 'figures', 'effects', 'catalogue', 'claims', 'replication',
                   'early_losses', 'planned', 'comparison', 'summary', 'report', 'verify', 'groups',
                   'markup', 'forest', 'page')]

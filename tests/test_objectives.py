@@ -527,6 +527,7 @@ class Mine(Objective):
     (lambda: {'ce': CE()}, 'found dict'), (lambda: None, 'tuple'), (lambda: (CE,), 'write CE()'),
     (lambda: (F.cross_entropy,), 'cross_entropy is no Objective'),
     (lambda: (nn.CrossEntropyLoss(),), 'CrossEntropyLoss is no Objective'),
+    (lambda: (nn.CrossEntropyLoss,), 'CrossEntropyLoss is no Objective (derive'),
     (lambda: ((CE(),),), 'tuple is no Objective'),
     (lambda: (Objective(),), 'says nothing about its loss'),
     (lambda: ('ce',), 'str is no Objective')])
@@ -544,7 +545,7 @@ def test_terms_of_ones_own_and_what_they_return(monkeypatch):
     own = lambda *more: total((Mine(), *more), Output(logits, None), target.int(), (0, 2))
     assert own()[0] == logits.mean() and set(own(TKS())[1]) == {'mine', 'ce', 'tks'}
     for says in (lambda o: o.mean(), lambda o: {'mine': o}, lambda o: {'mine': .5}, lambda o: {},
-                 lambda o: None, lambda o: [o.mean()]):
+                 lambda o: None, lambda o: [o.mean()], lambda o: {'mine': o.mean() + 0j}):
         monkeypatch.setattr(Mine, 'says', staticmethod(says))
         told(own, 'Mine')
     monkeypatch.setattr(Mine, 'says', staticmethod(lambda o: {'ce': o.mean()}))
