@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ASKED', 'LEAVE', 'Answers', 'check_stop', 'stopped', 'Trained', 'check_input_file', 'load_run', 'read_picture',
-           'data_of', 'endings', 'read_samples', 'check_scale', 'named', 'predict_files']
+           'data_of', 'endings', 'read_samples', 'check_scale', 'sample_files', 'predict_files']
 
 # %% ../../nbs/6_training/10_trained.ipynb #b5649fa6
 from collections.abc import Sequence
@@ -230,7 +230,7 @@ def check_scale(trained: Trained, where: Path):
     check(fit, 'its images are not on a scale from 0 to 1', str(where),
           'give a .npy file of samples as in training')
 
-def named(paths: Sequence[Path | str], kinds: tuple[str, ...]) -> list[Path]:
+def sample_files(paths: Sequence[Path | str], kinds: tuple[str, ...]) -> list[Path]:
     """The files `paths`, and of each folder among them the files in it and below that end in one of
     `kinds`, in natural order, hidden ones left out. Raises `UserError` for what is not there, and
     for a folder without such files."""
@@ -251,13 +251,13 @@ def predict_files(folder: Path | str, paths: Sequence[Path | str], stop: float |
                   device: str = 'cpu') -> list[dict[str, str]]:
     """What the run in `folder` says of the samples in the files `paths`, and in the files of the
     folders among them: for each, class, confidence and steps. Raises `UserError` as `load_run`,
-    `named` and `read_samples` do."""
+    `sample_files` and `read_samples` do."""
     check_stop(stop)
     for path in map(Path, paths):
         check(path.exists(), 'no such file or directory', str(path),
               'name files, or a folder of files')
     trained = load_run(folder, device)
-    files = named(paths, endings(trained))
+    files = sample_files(paths, endings(trained))
     names, x = zip(*(read_samples(p, trained) for p in files))
     found = trained.predict(torch.cat(x, 0 if trained.still else 1), stop)
     return [{'file': name, 'class': trained.classes[label], 'confidence': f'{sure:.3f}',
