@@ -22,7 +22,7 @@ from .forest import Group, forest
 from .groups import GAP, WORDS
 from .loss_call import call_loss, own_weights
 from .markup import Table
-from .stats import Judged, between, judge
+from .stats import Judged, between, judge, or_dash
 from .tables import MEASURES
 from ..core.files import make_folder, write
 from ..core.own import check_fields
@@ -207,11 +207,9 @@ def effect_table(found: list[Effect]) -> Table:
     "A line an opponent: the difference of top-1, its corrected interval, and what it says."
     def line(e):
         j = e.top1
-        known = pd.notna(j.low)
-        power = f'{j.power:.2f}' if known else '–'
         return ({'against': e.against, 'in a word': WORDS[j.verdict], 'points': f'{j.mean:+.2f}',
                  'interval': between(j.low, j.high, '+.2f'), 'P(better)': f'{j.above:.2f}',
-                 'power': power} | {k: f'{v:+.2f}' for k, v in e.beside.items()}
+                 'power': or_dash(j.power, '.2f')} | {k: f'{v:+.2f}' for k, v in e.beside.items()}
                 | {'time': f'×{e.time:.2f}'})
     return Table(map(line, found)).set_index('against')
 

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType
 
-from snn_repro.core.identity import _installed
+from snn_repro.core.brought import is_installed
 from snn_repro.core.spec import Spec, UserError, own_source
 
 
@@ -49,4 +49,4 @@ def _methods(cls: type):
 
 def _is_ours(file: str) -> bool:
     "Whether a file is neither the library's nor installed, nor code that was made on the way."
-    return not file.startswith('<') and not _installed(Path(file).resolve())
+    return not file.startswith('<') and not is_installed(Path(file).resolve())
