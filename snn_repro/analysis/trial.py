@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import mean, median
 from typing import NamedTuple
 
-import pandas as pd
 import torch
 
 from .figures import Drawing
