@@ -127,7 +127,7 @@ import far.deep
 from pathlib import Path
 from snn_repro.losses.objectives import CE
 spoken = importlib.import_module('spoken')
-value = importlib.import_module('plain').value
+value = importlib.import_module('unadorned').value
 table = (Path(__file__).parent/'table.txt').read_text()
 @dataclass(frozen=True, kw_only=True)
 class {name}(CE):
@@ -137,7 +137,7 @@ class {name}(CE):
 '''
 AFAR = {'far/__init__.py': 'from . import beside', 'far/deep.py': 'from .beside import x',
         'far/beside.py': 'x = 1', 'far/not_asked_for.py': '', 'spoken.py': 'import further_off',
-        'further_off.py': 'import json, numpy', 'plain.py': 'value = 3', 'late.py': '',
+        'further_off.py': 'import json, numpy', 'unadorned.py': 'value = 3', 'late.py': '',
         'aside.py': ''}
 
 
@@ -166,7 +166,7 @@ def afar(tmp_path, monkeypatch):
     forget()
 
 
-COUNTED = {'far', 'far.deep', 'far.beside', 'spoken', 'further_off', 'plain', 'late'}
+COUNTED = {'far', 'far.deep', 'far.beside', 'spoken', 'further_off', 'unadorned', 'late'}
 
 
 @pytest.mark.parametrize('name', AFAR)
@@ -192,7 +192,7 @@ def test_what_another_file_brought_in_before_counts_as_well(afar):
     texts, _, ext = afar
     texts('first')
     _, held = texts('second', again=False)
-    assert held.keys() - {'self'} == COUNTED - {'plain'}   # of `plain` only a number is left
+    assert held.keys() - {'self'} == COUNTED - {'unadorned'}   # of `unadorned` only a number is left
 
 
 def test_what_is_beside_a_file_counts_once_also_by_importlib(afar):

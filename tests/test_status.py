@@ -153,7 +153,8 @@ def test_plan_prints_hours_and_leaves_out_what_is_done(cli, tmp_path, monkeypatc
     changes = [x for x in TINY if x != '--set'][1:]
     args = ['plan', 'tks-fig-categories', 'tks-fig5', '--steps', '2', '--devices', '4', '--out',
             tmp_path, *(w for c in changes for w in ('--set', c))]
-    code, text, _ = cli(*args)
+    code, text, err = cli(*args)
+    assert 'in all epochs' not in ' '.join(err)
     lines = [l.split() for l in text.splitlines()]
     rows = [l for l in lines if l and l[0].startswith('tks-fig')]
     assert code == 0 and [r[0] for r in rows] == [

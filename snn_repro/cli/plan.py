@@ -12,7 +12,7 @@ from tqdm import tqdm
 from snn_repro.analysis.catalogue import plan
 from snn_repro.analysis.exhibits import names
 from snn_repro.core.spec import UserError, check, edits
-from snn_repro.core.text import span, text_table, wrap
+from snn_repro.core.text import quiet, span, text_table, wrap
 from snn_repro.data.placeholder import Unseen, extent
 from snn_repro.experiments.experiment import Experiment
 from snn_repro.experiments.tiers import Tier
@@ -43,7 +43,8 @@ def cost(e: Experiment, steps: int, runtime: Runtime, out: Path | None = None) -
     """The cost of `e`: the median of `steps` timed steps after a warm-up, where an epoch has more
     than one; and one batch of test images. Raises `UserError` as `fit` does."""
     try:
-        took = try_steps(e, steps + 1, runtime, out)['seconds'].tolist()
+        with quiet(True):   # what these few steps lack is nothing to tell of
+            took = try_steps(e, steps + 1, runtime, out)['seconds'].tolist()
         with threads(runtime.threads): test = _test_pass(e, runtime)
     except torch.OutOfMemoryError:
         raise UserError('the memory of the GPU is too small for it', e.slug,

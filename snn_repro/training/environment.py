@@ -175,7 +175,7 @@ def first_steps(e: Experiment, split: Split, epoch: int = 0, dist: Distributed =
         yield {k: v.item() for k, v in parts.items()}
 
 def try_steps(e: Experiment, steps: int, runtime: Runtime = Runtime(),
-          out: Path | None = None) -> pd.DataFrame:
+              out: Path | None = None) -> pd.DataFrame:
     """The parts of the loss and the seconds of the first `steps` steps, as they would be trained.
     Data that were looked at for a run under `out` are not looked at again. Raises `UserError` as
     `fit` does, and warns of what the first epoch alone does not have."""
