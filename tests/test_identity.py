@@ -192,7 +192,7 @@ def test_what_another_file_brought_in_before_counts_as_well(afar):
     texts, _, ext = afar
     texts('first')
     _, held = texts('second', again=False)
-    assert held.keys() - {'self'} == COUNTED - {'unadorned'}   # of `unadorned` only a number is left
+    assert held.keys() - {'self'} == COUNTED - {'unadorned'}   # of which only a number is left
 
 
 def test_what_is_beside_a_file_counts_once_also_by_importlib(afar):
