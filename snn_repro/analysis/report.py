@@ -34,7 +34,9 @@ def folders_of(runs, tier: Tier) -> list[Path]:
     own, committed = Path('runs')/tier.name, Path('results')/tier.name
     found = list(runs or [own if own.is_dir() or not committed.is_dir() else committed])
     for p in found:
+        ours = p.parts[:1] == ('results',)
         check(p.is_dir(), 'there is no such folder of runs', str(p),
+              'our records come with a clone' if ours else
               'make it: `snn-repro reproduce`, or name one with --runs')
         held = packed_folders(p) or (p/'plan.jsonl').exists() or any(p.glob('*/config.json'))
         check(held, 'there is no run in this folder', str(p),

@@ -137,9 +137,10 @@ def remarks(e: Experiment, net: SpikingNet, parts: dict, epochs: int):
         yield (f'{place_of(e.arch)}: it has no LIF, so nothing in it spikes, unless by neurons of '
                'its own; self.neuron.build() and self.read() make one')
     for part in parts_at_zero(e, net, epochs) if any(v == 0 for v in parts.values()) else ():
-        yield (f'{e.id}: the part {part} of the loss is 0 in all epochs that are trained '
-               f'({epochs}), as if it were left out; look at its weight, and whether this rises '
-               'with the epochs')
+        where = f'{e.id}: the part {part} of the loss is 0'
+        yield (f'{where} in the first epoch, of which these steps are' if epochs < e.recipe.epochs
+               else f'{where} in all epochs that are trained ({epochs}), as if it were left out; '
+               'look at its weight, and whether this rises with the epochs')
 
 def parts_at_zero(e: Experiment, net: SpikingNet, epochs: int) -> list[str]:
     "The parts of the loss that are 0 in each of the first `epochs`, for made-up answers."
