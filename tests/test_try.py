@@ -88,7 +88,8 @@ def test_a_file_that_changed_after_it_was_loaded_is_refused():
     ("return {'ce': self.need(teacher).logits.mean()}",
      'none was given (write needs_teacher = True in its class)'),
     ("return {'ce': teacher.logits.mean()}",
-     'mine.py, line 11) (teacher is None unless the class says needs_teacher = True)'),
+     'mine.py, line 11): AttributeError: \'NoneType\' object has no attribute \'logits\' '
+     '(teacher is None unless the class says needs_teacher = True)'),
     ('import sys; sys.exit(3)', 'SystemExit: 3 ('),
     ("return {'ce': F.cross_entropy(out.logits.mean(0), target) + 0j}", "'ce' is complex64"),
     ("return {'ce': F.cross_entropy(LAST(out.logits[-1]), target)}\n"
@@ -99,6 +100,13 @@ def test_a_loss_that_cannot_be_trained_is_told_before_the_first_step(body, words
     said = refused('try', file, '--seeds', 2)
     assert words in said and said == refused('try', file, '--seeds', 2, '--check')
     assert not Path('runs').exists()
+
+
+def test_a_run_refuses_weights_of_a_loss_as_a_trial_does(refused):
+    file = loss('Heavy', body="return {'ce': F.cross_entropy(LAST(out.logits[-1]), target)}\n"
+                              "import torch\nLAST = torch.nn.Linear(10, 10)")
+    said = refused('run', NAME, '--import', file, '--set', 'objective=Heavy', '--steps', 1)
+    assert 'would train its own weights [10, 10], [10]' in said and 'mine.py, line ' in said
 
 
 def test_a_wrong_signature_and_a_class_that_is_no_loss(refused):

@@ -19,7 +19,6 @@ import torch
 from .figures import Drawing
 from .forest import Group, forest
 from .groups import GAP, WORDS
-from .loss_call import call_loss, own_weights
 from .markup import Table
 from .stats import Judged, between, judge, or_dash
 from .tables import MEASURES
@@ -29,6 +28,7 @@ from ..core.spec import UserError, check, edits
 from ..experiments.experiment import Experiment
 from ..experiments.papers import METHODS, tks_experiment
 from ..experiments.tiers import Tier
+from ..losses.called import call_loss, check_own_weights
 from ..losses.objectives import Objective, Teacher, check_objectives
 from ..nn.layers import Output
 from ..records.runs import Runs
@@ -149,17 +149,13 @@ def part_table(found: list[Part]) -> Table:
 def _parts_in(e, out: Output, y, epoch: int, teacher: Teacher, where: str):
     "The parts of the loss in this epoch, and whether it has a gradient that is not zero."
     leaves = [t.detach().clone().requires_grad_() for t in (out.logits, out.features)]
-    loss, parts = call_loss(e, Output(*leaves), y, epoch, teacher, where)
+    loss, parts = call_loss(e.objective, Output(*leaves), y, (epoch, e.recipe.epochs), teacher)
     known = {p for o in e.objective for p in o.parts}
     check(parts.keys() <= known, f'it returns {", ".join(parts.keys() - known)}, which `parts` '
           'does not name', where, f'parts = {tuple(parts)!r}')
     check(loss.isfinite(), f'the loss is {loss.item()} in epoch {epoch}', where,
           'look for a division by zero or a logarithm of zero')
-    own = own_weights(loss, [*leaves, *teacher.classifier.parameters()])
-    check(not own, 'nothing would train its own weights '
-          + ', '.join(str(list(w.shape)) for w in own), where,
-          'write requires_grad_(False) if they stay as they are; what is to be trained belongs '
-          'into the net')
+    check_own_weights(loss, [*leaves, *teacher.classifier.parameters()], where)
     on = {part: _gradients(v, leaves, where) for part, v in parts.items()}
     check(all(g.isfinite().all() for gs in on.values() for g in gs),
           f'its gradient is not finite in epoch {epoch}', where,

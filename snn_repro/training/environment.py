@@ -26,6 +26,7 @@ from ..core.system import commit_of, lines_of, name_user, place, version_of
 from ..core.text import is_quiet
 from ..data.source import Source, Split, check_split
 from ..experiments.experiment import Experiment
+from ..losses.called import call_loss, check_own_weights
 from ..losses.inputs import kind_of
 from ..losses.objectives import Teacher, total
 from ..nn.fused import fuse
@@ -119,10 +120,9 @@ def two_images(e: Experiment, net: SpikingNet, split: Split) -> dict:
     with mistakes_of(e.arch, remedy=f'it gets images {list(x.shape)}, and T = {e.T}'): out = net(x)
     check(isinstance(out, Output), f'its forward returns {kind_of(out)}', place_of(e.arch),
           'let it return Output(logits, features)')
-    teacher = Teacher(*(v.detach() for v in out), net.classifier) if e.teacher else None
-    with mistakes_of(*e.objective, remedy=f'it gets out.logits {list(out.logits.shape)}, steps by '
-                                          f'images by classes, and target {list(y.shape)}'):
-        loss, parts = total(e.objective, out, y, (0, e.recipe.epochs), teacher)
+    teacher = Teacher(*(v.detach() for v in out), net.classifier)
+    loss, parts = call_loss(e.objective, out, y, (0, e.recipe.epochs), teacher)
+    check_own_weights(loss, [*net.parameters()], place_of(*e.objective))
     own = e.arch, *e.objective
     check(loss.requires_grad, 'no gradient gets from the loss to a weight', place_of(*own),
           'leave out detach() and no_grad(), in the net and in its loss')

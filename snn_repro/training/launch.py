@@ -11,7 +11,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from snn_repro.core.distributed import in_team
-from snn_repro.core.files import ERROR, LOCK, held, make_folder, no_empty_folder, readable_errors
+from snn_repro.core.files import (ERROR, LOCK, check_target, held, make_folder, no_empty_folder,
+                                  readable_errors)
 from snn_repro.core.spec import check
 from snn_repro.core.text import is_quiet, no_bars, plural
 from snn_repro.experiments.experiment import Experiment
@@ -70,9 +71,8 @@ def prepare(experiments, out, runtime: Runtime = Runtime(),
         out = make_folder(out)
         left = undone(experiments, out, runtime.root)
         try_out(left, runtime.root, out if keep else None)
-        plan = out/(PLAN if keep else f'{PLAN}.check')
-        write_plan(with_teachers(experiments), plan)
-        if not keep: plan.unlink()
+        if keep: write_plan(with_teachers(experiments), out/PLAN)
+        else: check_target(out/PLAN)
     for e in left if keep else ():
         with readable_errors(out/e.id): (out/e.id/ERROR).unlink(missing_ok=True)
     return out, left
