@@ -18,7 +18,7 @@ from snn_repro.analysis.replication import AGREES, CANNOT_TELL, DIFFERS, replica
 from snn_repro.core.spec import UserError
 from snn_repro.experiments.tiers import find_tier
 from snn_repro.records.ledger import LEDGER, read_ledger, run_of
-from snn_repro.records.runs import Runs, pack_records
+from snn_repro.records.runs import Runs, pack_records, results
 from test_startup import TORCH, imported
 
 committed, MINI = Path(__file__).parents[1]/'results/mini', find_tier('mini')
@@ -206,7 +206,8 @@ def records(told: dict, fault: str) -> list:
     def one(setting, seed, d):
         history = pd.DataFrame(d['history']).assign(lr=.1, test=float('nan'))
         return SimpleNamespace(id=setting.replace('-t', f'-s{seed}-t', 1), setting=setting,
-                               metrics={'probe': d['probe']}, history=history)
+                               config={'init': 'fresh'}, metrics={'probe': d['probe']},
+                               history=history)
     return [one(setting, seed, d) for setting, seeds in told[fault].items()
             for seed, d in seeds.items()]
 
@@ -230,6 +231,15 @@ def test_a_planted_fault_raises_the_alarm_and_names_the_method(seen, fault, meth
     assert line.startswith(method) and 'median of 3 seeds' in line
 
 
+def test_the_committed_second_set_gives_no_alarm_though_some_nets_began_trained():
+    mini, again = (Runs(results(n)) for n in ('mini', 'mini-default'))
+    there = {r.id: r for r in again}
+    pairs = [(r, there[r.id]) for r in mini if r.id in there]
+    assert {x.config['init'] for x, _ in pairs} == {'fresh', 'ann', 'trained'}
+    found = early(pairs)
+    assert alarms(found) == [] and len(set(found['setting'])) > 60
+
+
 def test_too_few_seeds_raise_no_alarm(seen):
     wrong, honest = records(seen[0], 'factor 1')[:2], records(seen[1], '')
     assert alarms(early([(x, y) for x in wrong for y in honest if x.id == y.id])) == []
@@ -238,5 +248,5 @@ def test_too_few_seeds_raise_no_alarm(seen):
 @pytest.mark.parametrize('probe', [[1.], {'ce': '1'}, {'ce': None}, 7])
 def test_a_mangled_probe_is_refused(probe):
     history = pd.DataFrame({'epoch': [0], 'ce': [1.]})
-    r = SimpleNamespace(id='r', setting='r', metrics={'probe': probe}, history=history)
+    r = SimpleNamespace(id='r', setting='r', config={}, metrics={'probe': probe}, history=history)
     with pytest.raises(UserError, match='a probe has numbers'): early([(r, r)])

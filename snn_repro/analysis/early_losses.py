@@ -21,9 +21,10 @@ NO_TERMS = ('epoch', 'lr', 'train', 'test')   # columns of a history that are no
 
 def moments(record) -> dict[str, dict]:
     """The terms of the loss (name -> value) at the early moments that a record keeps: 'probe',
-    'epoch 1', 'epoch 2'."""
+    'epoch 1', 'epoch 2'; the probe alone of a net that began with another run's weights."""
     terms = {k: v.to_numpy() for k, v in record.history.items() if k not in NO_TERMS}
-    first = range(min(2, len(record.history)))
+    fresh = record.config.get('init', 'fresh') == 'fresh'
+    first = range(min(2, len(record.history)) if fresh else 0)
     epochs = [{k: float(v[n]) for k, v in terms.items()} for n in first]
     probe = record.metrics.get('probe') or {}
     numbers = isinstance(probe, dict) and all(type(v) is float for v in probe.values())
