@@ -220,3 +220,14 @@ def test_stops_by_the_mean_so_far():
     assert stopped(logits, .99).steps.tolist() == [3]
     for stop in (0., -1., 1.5):
         with pytest.raises(UserError, match='stop is'): stopped(logits, stop)
+
+
+def test_a_picture_of_another_size_is_no_photograph_for_a_net_of_digits(tmp_path):
+    digit = np.zeros((24, 24), np.uint8)
+    digit[:2], digit[-2:] = 255, 255   # what a photograph's margin would lose
+    Image.fromarray(digit).save(tmp_path/'digit.png')
+    read = [read_picture(tmp_path/'digit.png', (1, 12, 12), 'float32', photo)[0]
+            for photo in (False, True)]
+    edges = [r[0].mean().item() for r in read]
+    assert edges[0] > .8 and edges[1] < .3   # by the filter: 0.86, 0.21
+    assert torch.equal(read[0], read[0].flip(0)) and read[0][2:-2].max() == 0
