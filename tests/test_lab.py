@@ -73,7 +73,7 @@ def browser():
         chromium.close()
 
 
-NOTEBOOK = 'const nb = window.jupyterapp.shell.currentWidget;'
+NOTEBOOK = 'const nb = window.jupyterapp?.shell?.currentWidget;'   # none while the page loads
 READY = f'''() => {{ {NOTEBOOK}
     return nb && nb.sessionContext && nb.sessionContext.session?.kernel?.status == 'idle'
            && nb.content.widgets.length > 5 }}'''
