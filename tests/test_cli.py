@@ -224,6 +224,15 @@ def test_a_forbidden_output_folder_is_named(refused):
                                                          '/sys/kernel/runs')
 
 
+@pytest.mark.parametrize('line, said', [
+    ('run --sead 3 x', 'unknown option --sead (did you mean --seed? see `snn-repro run --help`)'),
+    ('data list --nothing=3', 'unknown option --nothing (see `snn-repro data --help`)'),
+    ('show a b', 'unknown argument b (see `snn-repro show --help`)'),
+    ('--versoin', 'unknown option --versoin (did you mean --version? see `snn-repro --help`)')])
+def test_what_a_verb_does_not_know_is_told_with_its_help(cli, line, said):
+    assert cli(*line.split()) == (1, '', [f'snn-repro: {said}'])
+
+
 def test_alone_it_is_help_and_it_tells_its_version(cli, capsys):
     from snn_repro import __version__
     code, out, err = cli()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Exhibit', 'Draw', 'contents', 'without_later', 'key_of', 'Run', 'first_run', 'exhibits', 'seeds', 'scaled_to', 'plan',
-           'fill', 'named', 'find', 'listed', 'near']
+           'fill', 'named', 'find', 'listed']
 
 # %% ../../nbs/7_analysis/06_catalogue.ipynb #45788e41
 import json, re
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from .tables import Row
 from ..core.spec import check, ten_digits
+from ..core.text import near
 from ..experiments.tiers import Tier
 
 # %% ../../nbs/7_analysis/06_catalogue.ipynb #263d9eac
@@ -174,8 +175,3 @@ def listed(among) -> list[Exhibit]:
             check(name in known, f'{name!r} is not in assets/exhibits.json',
                   remedy='write that file again: `make exhibits`')
     return [x._replace(rows=tuple(known[name] for name in named(x))) for x in among]
-
-def near(name, known) -> str:
-    "A question that names the nearest of the `known` names; empty if none is near."
-    from difflib import get_close_matches
-    return ''.join(f'did you mean {n}? ' for n in get_close_matches(name, known, 1))

@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from importlib.resources import files
 
 from . import catalogue
-from .catalogue import Draw, Exhibit, named, near, plan, scaled_to, seeds
+from .catalogue import Draw, Exhibit, named, plan, scaled_to, seeds
 from .lengths import LENGTH_EXHIBITS
 from .rows import (BOTH, EVENT_SETS, FACTOR, TEXT, ablation_rows, cited_rows,
                                      depth_rows, enof_table_rows, method_rows, table3_rows,
@@ -23,6 +23,7 @@ from .rows import (BOTH, EVENT_SETS, FACTOR, TEXT, ablation_rows, cited_rows,
 from .tables import Row
 from ..core.files import read_json
 from ..core.spec import Spec, check, edits, variant
+from ..core.text import near
 from ..data.event_sets import DVSCIFAR10
 from ..data.image_folders import ImageNet1k
 from ..data.images import CIFAR10, CIFAR100

@@ -6,7 +6,7 @@ from snn_repro import __version__
 from snn_repro.cli.examples import epilog
 from snn_repro.core.spec import UserError, check
 from snn_repro.core.system import name_user, place, speak_any_letter
-from snn_repro.core.text import is_quiet
+from snn_repro.core.text import is_quiet, near
 from snn_repro.experiments.tiers import TIERS
 
 
@@ -22,7 +22,17 @@ class Help(argparse.HelpFormatter):
 
 class Parser(argparse.ArgumentParser):
     def __init__(self, **how): super().__init__(formatter_class=Help, **how)
-    def error(self, message): raise UserError(message, remedy=f'see `{self.prog} --help`')
+    def error(self, message, guess=''):
+        raise UserError(message, remedy=f'{guess}see `{self.prog} --help`')
+
+    def parse_known_args(self, args=None, namespace=None):
+        "As `argparse` has it, but a verb itself refuses what it does not know."
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            name, is_option = unknown[0].partition('=')[0], unknown[0].startswith('-')
+            self.error(f'unknown {"option" if is_option else "argument"} {name}',
+                       near(name, self._option_string_actions) if is_option else '')
+        return found, unknown
 
 
 def option(*names, **how): return lambda verb: verb.add_argument(*names, **how)

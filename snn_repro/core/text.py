@@ -1,4 +1,5 @@
-"""Text for a terminal: times, tables, lines that are not too long; and whether to be quiet."""
+"""Text for a terminal: times, tables, lines that are not too long, names that were mistyped; and
+whether to be quiet."""
 import os, re, textwrap
 from contextlib import contextmanager
 
@@ -77,3 +78,9 @@ def wrap(text: str, width: int, indent: str = '') -> str:
 def printable(text: str) -> str:
     "Text with a question mark for each letter that no terminal shows."
     return ''.join(c if c.isprintable() or c == '\n' else '?' for c in text)
+
+
+def near(name: str, known) -> str:
+    "A question that names the nearest of the `known` names; empty if none is near."
+    from difflib import get_close_matches
+    return ''.join(f'did you mean {n}? ' for n in get_close_matches(name, known, 1))
