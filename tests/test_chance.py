@@ -1,8 +1,10 @@
-"""What a net or a loss of one's own draws from torch's generators is the same whatever ran before,
-in a run that was stopped, and in a team."""
+"""What a net or a loss of one's own draws from the generators of torch, NumPy and Python is the
+same whatever ran before, in a run that was stopped, and in a team."""
+import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import power_cut
@@ -26,6 +28,13 @@ DROPOUT = ['    def middle(self): return nn.Dropout(.5)']
 NOISE = ['    def middle(self):', '        class M(nn.Module):',
          '            def forward(self, x): return (torch.rand_like(x) < x*.5 + .1).float() + x - '
          'x.detach()', '        return M()']
+# weights, and a factor in each step, as other libraries draw them
+LIBRARIES = ['    def middle(self):', '        import random, numpy as np', '        class M(nn.Module):',
+             '            def __init__(self):', '                super().__init__()',
+             '                self.w = nn.Parameter(torch.tensor(np.random.rand(1) + random.random())'
+             '.float())',
+             '            def forward(self, x): return x*self.w*(np.random.rand() + random.random())',
+             '        return M()']
 LOSS = '''from dataclasses import dataclass
 import torch
 from snn_repro.losses import CE
@@ -39,29 +48,40 @@ class Noisy(CE):
 
 
 def noisy(kind: str):
-    "An experiment that draws from torch's generators in its net or its loss."
+    "An experiment that draws from the global generators in its net or its loss."
     e = replace(MINI, recipe=SHORT)
     if kind == 'loss':
         Path('noise.py').write_text(LOSS)
         return replace(e, arch=SmallVGG(channels=(4, 8)),
                        objective=(own.import_file('noise.py').Noisy(),))
-    return replace(e, arch=made('Net', *{'dropout': DROPOUT, 'noise': NOISE}[kind]))
+    return replace(e, arch=made('Net', *{'dropout': DROPOUT, 'noise': NOISE, 'libraries': LIBRARIES}[kind]))
 
 
 def bytes_of(out, e): return {n: (Path(out)/e.id/n).read_bytes() for n in FILES}
 
 
-@pytest.mark.parametrize('kind', ('dropout', 'noise', 'loss'))
+def states():
+    "Where the three libraries' global generators stand, as text that can be compared."
+    kind, words, *rest = np.random.get_state()
+    return repr((torch.get_rng_state().tolist(), kind, words.tolist(), rest, random.getstate()))
+
+
+def stir():
+    "What other code does to the global generators."
+    torch.rand(7), np.random.rand(7), random.random()
+
+
+@pytest.mark.parametrize('kind', ('dropout', 'noise', 'loss', 'libraries'))
 def test_what_ran_before_and_a_stop_change_no_byte(kind, tmp_path, monkeypatch):
     e = noisy(kind)
     fit(e, tmp_path/'first')
-    torch.rand(7)
+    stir()
     fit(replace(e, seed=1), tmp_path/'first')
-    before = torch.get_rng_state()
+    before = states()
     fit(e, tmp_path/'later')
-    assert torch.equal(torch.get_rng_state(), before)   # nor does a run change what comes after
+    assert states() == before   # nor does a run change what comes after
     with power_cut(after=3): fit(e, tmp_path/'cut', Runtime(checkpoint=0))
-    torch.rand(7)
+    stir()
     fit(e, tmp_path/'cut', Runtime(checkpoint=0))
     assert bytes_of(tmp_path/'first', e) == bytes_of(tmp_path/'later', e) \
         == bytes_of(tmp_path/'cut', e)

@@ -16,7 +16,8 @@ from torch import nn
 
 from ..core.distributed import Distributed, share_gradients
 from ..core.mistakes import mistakes_of, place_of
-from ..core.rng import balanced, epoch_permutation, named_generator, seeded, uniforms
+from ..core.rng import (balanced, epoch_permutation, generators_from, named_generator,
+                                seeded, uniforms)
 from ..core.spec import check
 from ..data.source import Source, Split
 from ..experiments.experiment import Experiment, Recipe, lr_at
@@ -30,8 +31,7 @@ from .checkpoint import NonFinite, Sums
 def build(e: Experiment, split: Split) -> SpikingNet:
     """The untrained net of an experiment, its weights a function of the seed alone. Raises
     `UserError` for a net of one's own that cannot be built, or cannot be trained on these data."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(named_generator(e.seed, 'weights').integers(2**31)))
+    with generators_from(int(named_generator(e.seed, 'weights').integers(2**31))):
         with mistakes_of(e.arch, remedy='mend its build(self, shape, classes, T)'):
             net = e.arch.build(split.train.shape, len(split.classes), e.T)
     check_built(net, len(split.classes), place_of(e.arch))
