@@ -108,6 +108,14 @@ def test_nothing_is_trained_where_something_is_wrong(refused, tmp_path):
     assert not (tmp_path/'runs').exists() or not list((tmp_path/'runs').glob('*/config.json'))
 
 
+def test_a_net_that_answers_all_alike_is_told_and_kept(tmp_path):
+    dead = module('class M(nn.Module):', '    def forward(self, x): return x*0')
+    e = replace(MINI, arch=made('Net', *dead))
+    with pytest.warns(UserWarning, match="the net answers '[0-9]' to every test image; look at"):
+        fit(e, tmp_path/'o')
+    assert (tmp_path/'o'/e.id/'done.json').exists()
+
+
 def test_a_net_without_neurons_is_told_and_trained(tmp_path):
     e = replace(MINI, arch=made('Net', '    def read(self): return nn.ReLU()'))
     with pytest.warns(UserWarning, match=r'Own .*line 17\): it has no LIF'): fit(e, tmp_path/'o')

@@ -7,7 +7,7 @@ __all__ = ['INPUT', 'TEST', 'fit', 'check_shares', 'stored_as', 'check_data', 'r
            'tensorboard_logger']
 
 # %% ../../nbs/6_training/07_fit.ipynb #8b6bbead
-import hashlib, time
+import hashlib, time, warnings
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -213,6 +213,12 @@ def _watched(e: Experiment, at: Progress, runtime: Runtime, dist: Distributed, s
     return tick, stack.enter_context(tensorboard_logger(runtime.tensorboard, e.id, at.epoch))
 
 # %% ../../nbs/6_training/07_fit.ipynb #5d075b3d
+def _remark(e: Experiment, split: Split, answers: dict):
+    said = np.unique(answers['logits'].mean(1).argmax(1))
+    if len(said) == 1 < len(np.unique(answers['labels'])):
+        warnings.warn(f'{e.id}: the net answers {split.classes[said[0]]!r} to every test image; '
+                      'look at recipe.lr and at the loss', stacklevel=2)
+
 def _seal(e: Experiment, folder: Path, env: dict, at: Progress, split: Split, answers: dict,
           seen_first: dict, still):
     "Write the record, if the folder is still this process's, and drop the checkpoints."
@@ -228,6 +234,7 @@ def _seal(e: Experiment, folder: Path, env: dict, at: Progress, split: Split, an
     save_run(folder, e.to_dict(), env, pd.DataFrame(at.history), answers['logits'],
              answers['labels'],
              features, metrics, {k: v.numpy() for k, v in weights.items()}, manifest(split))
+    _remark(e, split, answers)
     drop_checkpoints(folder)
 
 # %% ../../nbs/6_training/07_fit.ipynb #f93d2bd3
