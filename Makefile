@@ -15,17 +15,17 @@ reproduce: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
-	$(BIN)/pytest -q -n 2 --dist loadfile --durations=20 tests
+	$(BIN)/pytest -q -n 2 --dist loadfile -m 'not slow' --durations=20 tests
 
 # Each notebook alone in a fresh kernel, and the numeric tests, as other processors compute: without vector instructions, and with a jitter of the last bits.
 # (What this processor does best is what `make test` runs.) SETTINGS=default: only that one; SETTINGS=sse41+jitter: both at once, where it matters.
 test-portable: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/portable.py $(if $(SETTINGS),--settings $(SETTINGS))
 
-# The built wheel in an empty environment, from another folder; kills at random moments; ten thousand mangled files;
-# a SLURM cluster of two nodes, where SLURM is installed.
+# What takes longer: tests of seconds each (kills, several processes, compilation, whole commands); the built wheel in an
+# empty environment; ten thousand mangled files; a browser; a SLURM cluster of two nodes, where SLURM is installed.
 release-test: $(READY)
-	OMP_NUM_THREADS=1 SNN_REPRO_RELEASE=1 $(BIN)/pytest -q -n 2 --dist loadfile -m 'release and not slurm' --durations=20 tests
+	OMP_NUM_THREADS=1 SNN_REPRO_RELEASE=1 $(BIN)/pytest -q -n 2 --dist loadfile -m '(release or slow) and not slurm' --durations=20 tests
 	OMP_NUM_THREADS=1 SNN_REPRO_RELEASE=1 $(BIN)/pytest -q -m slurm --durations=5 tests
 
 # After a cell was edited: library from notebooks, notebooks cleaned, previous and next at their ends, README from nbs/index.ipynb, tests.

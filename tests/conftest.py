@@ -32,6 +32,7 @@ def pytest_configure(config):
     # a shell starts its background jobs deaf to ctrl-C, and what tests start would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line('markers', 'slurm: needs a real SLURM, which tests/slurm.sh brings up')
+    config.addinivalue_line('markers', 'slow: takes seconds; `make release-test` runs it')
     config.addinivalue_line('markers', 'release: takes minutes; skipped, or in short, without '
                             'SNN_REPRO_RELEASE=1')
 

@@ -120,6 +120,7 @@ def test_the_triangle_of_spikingjelly_has_our_gradient(p):
 
 # the stopwatch
 
+@pytest.mark.slow
 def test_a_race_is_run_in_turns():
     seen = []
     times = race({n: partial(seen.append, n) for n in 'abc'}, BenchConfig(repeats=4))
@@ -170,6 +171,7 @@ def test_the_peak_is_that_of_the_call_alone():
 def environment(): return sorted(k for k in os.environ if k in work.ALLOCATOR_ENV)
 def broken(): raise ValueError('no luck')
 
+@pytest.mark.slow
 def test_a_process_of_its_own_keeps_no_memory(monkeypatch):
     for k, v in work.ALLOCATOR_ENV.items(): monkeypatch.setenv(k, v)
     monkeypatch.setenv('PYTHONPATH', os.path.dirname(__file__))
@@ -193,6 +195,7 @@ def test_all_who_train_answer_alike():
     assert torch.equal(clips.x, NETS['vgg'].images()[0].flatten(0, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ('ours', 'bits', 'ann', 'spikingjelly', 'spikingjelly-memopt'))
 def test_a_step_trains_and_a_look_does_not(name):
     c = Runner(name, TINY._replace(batch=16), 'cpu')
@@ -295,6 +298,7 @@ def test_a_replayed_step_trains_on_the_copied_images(on_gpu):
         plain.net.parameters(), graph.net.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_the_races_of_a_gpu_give_their_rows_in_small():
     layers, nets = (gpu.nodes('n', (4, 8, 64), QUICK),
                     gpu.steps('s', SMALL_SEW, QUICK, precision='float32'))
@@ -435,6 +439,7 @@ def test_ctrl_c_is_quiet_and_keeps_what_was_found(cli, settled, monkeypatch, tmp
     assert [r['id'] for r in json.loads((tmp_path/'r.json').read_text())['rows']] == ['a']
 
 
+@pytest.mark.slow
 def test_from_the_shell(tmp_path):
     env = {k: v for k, v in os.environ.items() if k not in work.ALLOCATOR_ENV}
     done = subprocess.run([sys.executable, '-m', 'snn_repro', 'bench', 'memory-lif', '--threads',

@@ -29,12 +29,15 @@ NOISE = ['    def middle(self):', '        class M(nn.Module):',
          '            def forward(self, x): return (torch.rand_like(x) < x*.5 + .1).float() + x - '
          'x.detach()', '        return M()']
 # weights, and a factor in each step, as other libraries draw them
-LIBRARIES = ['    def middle(self):', '        import random, numpy as np', '        class M(nn.Module):',
-             '            def __init__(self):', '                super().__init__()',
-             '                self.w = nn.Parameter(torch.tensor(np.random.rand(1) + random.random())'
-             '.float())',
-             '            def forward(self, x): return x*self.w*(np.random.rand() + random.random())',
-             '        return M()']
+LIBRARIES = """    def middle(self):
+        import random
+        import numpy as np
+        class M(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.w = nn.Parameter(torch.tensor([np.random.rand() + random.random()]))
+            def forward(self, x): return x*self.w*(np.random.rand() + random.random())
+        return M()""".splitlines()
 LOSS = '''from dataclasses import dataclass
 import torch
 from snn_repro.losses import CE
@@ -54,7 +57,8 @@ def noisy(kind: str):
         Path('noise.py').write_text(LOSS)
         return replace(e, arch=SmallVGG(channels=(4, 8)),
                        objective=(own.import_file('noise.py').Noisy(),))
-    return replace(e, arch=made('Net', *{'dropout': DROPOUT, 'noise': NOISE, 'libraries': LIBRARIES}[kind]))
+    middle = {'dropout': DROPOUT, 'noise': NOISE, 'libraries': LIBRARIES}[kind]
+    return replace(e, arch=made('Net', *middle))
 
 
 def bytes_of(out, e): return {n: (Path(out)/e.id/n).read_bytes() for n in FILES}
@@ -124,6 +128,7 @@ def drawn(e, out):
     with seeded(0, 0, 0, dist.rank): return torch.rand(3)
 
 
+@pytest.mark.slow
 def test_a_team_draws_the_same_again_and_each_member_its_own(tmp_path):
     e = noisy('dropout')
     one, two = spawn(2, drawn, e, tmp_path/'once')

@@ -71,6 +71,7 @@ def test_copies_are_the_same_net(name, keep):
             assert m.drive.conv is None or m.drive.conv in [*m], f'{way}: its own weights'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('keep', (None, 'maps'))
 def test_a_copy_computes_the_same(keep):
     net, images = build(SMALL['residual'], keep)
@@ -118,6 +119,7 @@ def takes_minutes(*case):
     return pytest.param(*case, marks=[pytest.mark.release, skipped])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, dynamic', [
     ('residual', None), takes_minutes('residual', False), takes_minutes('residual', True),
     *(takes_minutes(name, None) for name in (*SMALL, 'ResNet-19', 'TEBN') if name != 'residual')])
@@ -125,6 +127,7 @@ def test_nets_are_traced_whole_and_train_as_they_do_otherwise(name, dynamic):
     compiled_is_eager(ARCHS[name], dynamic, 'aot_eager')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('keep', ('maps', takes_minutes('blocks')))
 def test_fused_nets_are_compiled_as_the_nets_they_were(keep):
     compiled_is_eager(SMALL['residual'], None, 'aot_eager', keep)
@@ -156,6 +159,7 @@ def test_a_traced_membrane_that_is_not_a_number_does_not_fire():
     assert torch.equal(again(whole), lif(whole.float(), TKS_LIF))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('keep', (None, 'maps'))
 @pytest.mark.parametrize('name', SMALL)
 def test_an_exported_net_is_saved_and_loaded(tmp_path, name, keep):

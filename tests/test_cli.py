@@ -70,6 +70,7 @@ def reproduced(tmp_path_factory):
     return home, done
 
 
+@pytest.mark.slow
 def test_reproduce_writes_a_page_and_reuses_runs(reproduced):
     home, done = reproduced
     page = home/'reports/mini/index.html'
@@ -87,6 +88,7 @@ def test_reproduce_writes_a_page_and_reuses_runs(reproduced):
     assert time.perf_counter() - start < 60
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_runs(reproduced, tmp_path):
     home, _ = reproduced
     process = subprocess.Popen([sys.executable, '-m', 'snn_repro', 'reproduce', '--only',

@@ -212,6 +212,7 @@ def records(told: dict, fault: str) -> list:
             for seed, d in seeds.items()]
 
 
+@pytest.mark.slow
 def test_an_honest_build_on_other_instructions_gives_no_alarm(seen):
     here, elsewhere = seen
     found = early(list(zip(records(here, ''), records(elsewhere, ''), strict=True)))

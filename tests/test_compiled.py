@@ -61,6 +61,7 @@ COMPILED = ([(n, l, torch.float32) for n in ('TKS', 'EnOF') for l in LAYOUTS] +
             [('TKS', 'images', torch.float64)] +
             [(n, 'one axis', torch.float32) for n in NEURONS if 'attached' in n])
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, layout, dtype', COMPILED)
 def test_compiled_they_give_the_spikes_and_gradients_of_the_kernel(name, layout, dtype):
     p, x, g = NEURONS[name], current(layout, dtype), current(layout, dtype, 1)
@@ -143,6 +144,7 @@ def test_compiled_code_runs_and_serves_all_sizes():
     assert torch.equal(one, torch.full((2, 1), 3.)) and counted.calls == traced + 1
 
 
+@pytest.mark.slow
 def test_the_next_process_loads_what_was_compiled(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     forget()

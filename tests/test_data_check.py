@@ -296,6 +296,7 @@ def test_arrays_of_ones_own_are_checked(tmp_path, refused):
     with no_hang(): assert 'not a file' in refused('data', 'check', 'Npz', '--root', tmp_path)
 
 
+@pytest.mark.slow
 def test_a_real_folder_is_looked_at(real, tmp_path):
     root = real('cifar10-folder')
     folder = next(p for p in (root, *root.iterdir()) if (p/'train').is_dir())

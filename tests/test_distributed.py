@@ -22,6 +22,8 @@ from snn_repro.training.environment import Runtime, load_split
 from snn_repro.training.fit import fit
 from snn_repro.training.loop import FrozenANN, build, evaluate, optimizer, train_steps
 
+pytestmark = pytest.mark.slow
+
 MINI = asked(NAME, find_tier('mini'))[1]
 EVENTS = asked('tks-table3-dvs-cifar10-vgg-snn-tks', find_tier('mini'))[1]
 SHORT = replace(MINI, recipe=replace(MINI.recipe, epochs=2))

@@ -116,6 +116,7 @@ with torch.no_grad():
     torch.save(torch.export.load('net.pt2').module()(x), 'torch.pt')
 '''
 
+@pytest.mark.slow
 def test_files_are_read_without_this_library(tmp_path):
     trained, x, want = made(SmallResNet(neuron=ENOF_LIF), dtype='uint8')
     put(written(to_spikingjelly, trained) | written(to_torch, trained), tmp_path)
@@ -127,6 +128,7 @@ def test_files_are_read_without_this_library(tmp_path):
     assert torch.allclose(torch.load(tmp_path/'torch.pt'), want, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, T, dtype, still', [
     ('residual, EnOF', 4, 'float32', True), ('RepAct', 1, 'uint8', True),
     ('TEBN', 4, 'float32', False), ('ANN', 4, 'float32', True)])
@@ -151,6 +153,7 @@ def agree(got, want):
     assert (got.mean(0).argmax(1) == want.mean(0).argmax(1)).float().mean() > .9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, T, dtype, still', [
     ('residual, EnOF', 4, 'uint8', True), ('VGG, TKS', 1, 'float32', True),
     ('SEW, TKS', 2, 'float32', False)])
@@ -258,6 +261,7 @@ def test_what_nir_has_no_node_for_is_refused(arch, word):
     assert '\n' not in str(e.value) and '--to onnx' in str(e.value)
 
 
+@pytest.mark.slow
 def test_a_net_of_ones_own_is_written(tmp_path):
     "A ResNet of torchvision: blocks that are not ours, a neuron that is called twice."
     file = tmp_path/'my_net.py'
@@ -331,6 +335,7 @@ def run(tmp_path_factory):
     return done.parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('to, suffixes', [
     ('spikingjelly', ['.py', '.pt', '.py.json']), ('torch', ['.pt2', '.pt2.json'])])
 def test_the_command(run, cli, refused, tmp_path, monkeypatch, to, suffixes):

@@ -38,6 +38,7 @@ def without(packages: str, *args, cwd):
                           capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('package, extra, args', [
     ('cloudpickle', 'cluster', ['run', NAME, *TINY, '--processes', 2]),
     ('accelerate', 'cluster', ['run', NAME, *TINY, '--processes', 2]),
@@ -69,6 +70,7 @@ def test_a_module_that_is_there_is_returned_and_another_fault_is_not_hidden(tmp_
     with pytest.raises(ZeroDivisionError): needed('broken_package', 'dev')
 
 
+@pytest.mark.slow
 def test_a_plain_run_needs_no_extra(tmp_path):
     ours = set.union(*EXTRAS.values()) - EXTRAS['docs'] - {'cloudpickle'}   # scikit-learn's, too
     blocked = ' '.join({*ours, 'timm', 'torchaudio'})

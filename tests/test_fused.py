@@ -28,6 +28,8 @@ from snn_repro.training.environment import Runtime
 from snn_repro.training.fit import fit
 from snn_repro.training.loop import forward
 
+pytestmark = pytest.mark.slow
+
 ARCHS = {'VGG': SmallVGG(), 'residual': SmallResNet(depth=2), 'SEW': SmallSEW(depth=2),
          'ResNet-19, tdBN': ThinResNet19(), 'thin VGG': ThinVGG(),
          'ResNet-20, EnOF': ThinResNet20(neuron=ENOF_LIF), 'SEW-ResNet-19': ThinSEWResNet19(),

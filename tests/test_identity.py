@@ -269,6 +269,7 @@ def test_it_travels_with_the_class_to_another_process(notebook):
     assert own_source(pickle.loads(cloudpickle.dumps(term))) == digits
 
 
+@pytest.mark.slow
 def test_what_has_no_source_is_refused_in_one_line():
     said = {}
     exec('from dataclasses import dataclass\nfrom snn_repro.losses.objectives import CE\n'

@@ -152,6 +152,7 @@ def on_a_terminal(*args) -> str:
     return said.decode()
 
 
+@pytest.mark.slow
 def test_a_quiet_run_says_what_came_out_and_no_more(tmp_path):
     loud, still = (on_a_terminal('run', NAME, *TINY, '--out', tmp_path/name, *more)
                    for name, more in (('loud', []), ('still', ['--quiet'])))
@@ -173,6 +174,7 @@ def test_quiet_workers_say_what_failed(capsys, tmp_path):
     assert line.startswith(f'failed  {odd.id}: ') and (tmp_path/tiny().id/'done.json').exists()
 
 
+@pytest.mark.slow
 def test_a_quiet_launch_says_nothing(capsys, tmp_path):
     with quiet(True): assert launch([tiny()], tmp_path, workers=1) == []
     said = capsys.readouterr()
@@ -220,6 +222,7 @@ def test_ctrl_c_says_that_runs_are_kept_where_there_are_runs(words, kept, capsys
     assert capsys.readouterr().err.startswith(f'\nsnn-repro: stopped.{kept}')
 
 
+@pytest.mark.slow
 def test_workers_are_not_led_astray_by_a_file_beside_the_user(tmp_path, monkeypatch):
     (tmp_path/'random.py').write_text('raise RuntimeError("not the one you want")\n')
     monkeypatch.chdir(tmp_path)

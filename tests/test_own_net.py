@@ -94,6 +94,7 @@ def test_a_net_that_cannot_be_one_says_so(parts, words):
     with pytest.raises(UserError, match=words): SpikingNet(*parts, 2)(torch.rand(4, 1, 5, 5))
 
 
+@pytest.mark.slow
 def test_two_workers_train_it_and_it_answers(monkeypatch):
     file = written()
     own.import_file(file)

@@ -78,6 +78,7 @@ LARGE = ['tks-table1-imagenet-1k-tks-sew-resnet-34-4', 'tks-table1-imagenet-1k-t
          'tks-table4-stanfordcars-sew-resnet-18-tks']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', LARGE)
 def test_first_steps_at_full_size(name, made):
     """The row's net, image size, augmentation, objective and optimiser; two images a batch, made
@@ -93,6 +94,7 @@ def test_first_steps_at_full_size(name, made):
     assert (tried > 0).all(axis=None) and (tried.iloc[0] != tried.iloc[1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, what, batch', [('tks-table3-cifar10-resnet19-tks', 'cifar10', 4),
                                                ('enof-ablation-2-l_af-repact', 'cifar10', 4)])
 def test_run_starts_at_full_size_given_the_data(cli, real, name, what, batch):

@@ -61,6 +61,7 @@ JITTERS = 'jitter 10', 'jitter 11'
 def seen(): return {s: looked(s) for s in ('native', *JITTERS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('setting', JITTERS)
 def test_the_last_bits_change_forward_and_backward_and_in_threads(seen, setting):
     here, there = seen['native'], seen[setting]

@@ -20,6 +20,8 @@ from snn_repro.training.fit import fit
 from snn_repro.training.launch import Failure, worker_places, launch, prepare
 from snn_repro.training.worker import work
 
+pytestmark = pytest.mark.slow
+
 
 def tiny(seed=0, epochs=1, **recipe):
     e = mini(tks_experiment('CIFAR10', 'ResNet19', 'TKS'))

@@ -292,3 +292,8 @@ def test_a_folder_that_is_none_is_refused_in_one_line(names, said, few, tmp_path
 def test_two_folders_are_read_without_torch(few, tmp_path):
     assert not imported('report', '--runs', committed, few, '--only', 'tks-table4',
                         '--out', tmp_path) & TORCH
+
+
+@pytest.mark.parametrize('seeds, said', [
+    ([], ''), ([3], '3'), (range(8), '0 to 7'), ([201, 0, 1, 200, 0, 7], '0 to 1, 7, 200 to 201')])
+def test_seeds_are_named_in_spans(seeds, said): assert report.spans(seeds) == said

@@ -18,6 +18,8 @@ from snn_repro.training.checkpoint import FOLDER, PLACES, load_checkpoint, save_
 from snn_repro.training.environment import Runtime
 from snn_repro.training.fit import fit
 
+pytestmark = pytest.mark.slow
+
 SETTING = ['--set', 'recipe.epochs=8', '--set', 'recipe.test_every=3', '--set',
            'augment={"type": "CropFlip", "pad": 1}']
 STEPS = 8*5

@@ -95,6 +95,7 @@ def tiny(seed=0, **recipe):
                    recipe=replace(MINI_RECIPE, epochs=6, **recipe))
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_and_does_not_stop_the_others(tmp_path):
     good, bad, other = tiny(0), tiny(0, optimizer='sgd', lr=1e30), tiny(1)
     failure, = launch([good, bad, other], tmp_path, workers=2)

@@ -37,6 +37,7 @@ TORCH, DRAWING, NUMBERS = ({'torch', 'spikingjelly'}, {'matplotlib', 'PIL', 'skl
                            {'numpy', 'pandas', 'scipy'})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('args, without', [
     (['--help'], TORCH | DRAWING | NUMBERS),
     (['list'], TORCH | DRAWING),

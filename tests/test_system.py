@@ -101,6 +101,7 @@ def test_no_git(checkout, tmp_path, monkeypatch):
     assert commit_of(checkout[1]) == (None, None)
 
 
+@pytest.mark.slow
 def test_a_git_that_hangs_is_left_and_what_it_started_ends(checkout, tmp_path, monkeypatch):
     hangs = f'sleep 600 & echo $! > {tmp_path}/child; wait'
     monkeypatch.setenv('PATH', program(tmp_path, 'git', hangs))
@@ -133,6 +134,7 @@ def test_the_surroundings_are_asked_before_the_first_step(tmp_path, monkeypatch)
 # A user without a name, in a home that is nowhere, with neither git nor any letter but ASCII, and
 # what another job left behind
 
+@pytest.mark.slow
 def test_a_run_where_everything_is_missing(tmp_path):
     nameless = ['unshare', '-U', '--map-user=12345', '--map-group=12345']
     if subprocess.run([*nameless, 'true'], capture_output=True).returncode:
@@ -171,6 +173,7 @@ def test_a_home_that_is_nowhere(monkeypatch):
 
 # Letters
 
+@pytest.mark.slow
 @pytest.mark.parametrize('encoding', ('ascii', 'latin-1'))
 def test_a_report_is_written_whatever_letters_the_terminal_has(tmp_path, encoding):
     done = command('report', '--runs', root/'results/mini', '--only', 'tks-table3', '--tables',

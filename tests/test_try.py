@@ -9,6 +9,8 @@ from snn_repro.core import own
 from snn_repro.core.spec import UserError
 from snn_repro.losses import CE, Objective
 
+pytestmark = pytest.mark.slow
+
 SHORT = ['--set', 'recipe.epochs=1', '--set', 'data.train_per_class=5', '--set', 'data.test=50']
 LOSS = '''
 from dataclasses import dataclass

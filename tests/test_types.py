@@ -105,6 +105,7 @@ def said(installed, tmp_path_factory):
     return [line for line in done.stdout.splitlines() if ': error: ' in line]
 
 
+@pytest.mark.slow
 def test_a_users_file_is_clean(said):
     assert said and not [line for line in said if not line.startswith('wrong.py')], said
 

@@ -193,10 +193,9 @@ def effort(records, planned: int, days=()) -> dict:
     version = sorted(
         {f'snn-repro {r.env["versions"]["snn-repro"]}, torch {r.env["versions"]["torch"]}, Python '
          f'{r.env["versions"]["python"]}' for r in records})
-    seeds = sorted({r.seed for r in records})
     one_core = all(r.env['device'] == 'cpu' and r.env.get('threads') == 1 for r in records)
     return {'runs': f'{len(records)} of {planned} planned, teachers included',
-            'seeds': f'{seeds[0]} to {seeds[-1]}, paired' if seeds else 'none',
+            'seeds': f'{spans(r.seed for r in records)}, paired' if records else 'none',
             'epochs a run': numbers(r.config['recipe']['epochs'] for r in records),
             'epochs come from': 'us',
             'steps T of a net': numbers(r.config.get('T', '?') for r in records),
@@ -230,6 +229,14 @@ def full_effort(known) -> dict:
 
 def numbers(values) -> str:
     return ', '.join(sorted(set(map(str, values)), key=lambda v: (len(v), v)))
+
+
+def spans(seeds) -> str:
+    "Whole numbers as people name them: '0 to 4, 200 to 207'."
+    seen = sorted(set(seeds))
+    first = [s for s in seen if s - 1 not in seen]
+    last = [s for s in seen if s + 1 not in seen]
+    return ', '.join(f'{a} to {b}' if a < b else f'{a}' for a, b in zip(first, last))
 
 
 def duration(seconds: float) -> str:

@@ -28,7 +28,8 @@ def call_loss(objective: tuple[Objective, ...], out: Output, target: Tensor,
 
 def check_own_weights(loss: Tensor, known: list[Tensor], where: str):
     "Raise `UserError` where the gradient of `loss` ends in other tensors than those in `known`."
-    seen, todo, found = {id(v) for v in known}, [loss.grad_fn], {}
+    seen: set = {id(v) for v in known}
+    todo, found = [loss.grad_fn], {}
     while todo:
         step = todo.pop()
         if step is None or step in seen: continue

@@ -111,8 +111,8 @@ class Trained:
         alike = x.ndim == 5 - self.still and tuple(x.shape[-3:]) == self.shape
         check(alike and x.numel(), f'expected {self.form}, found {list(x.shape)}', where,
               'give samples of the shape that the net was trained on')
-        bytes_asked, refused = self.dtype == 'uint8', ('complex', 'uint8')
-        if self.still: refused += WHOLE
+        bytes_asked = self.dtype == 'uint8'
+        refused = ('complex', 'uint8', *(WHOLE if self.still else ()))
         fits = kind == 'uint8' if bytes_asked else not kind.startswith(refused)
         check(fits, f'expected {self.dtype}, found {kind}', where,
               'give bytes 0 to 255' if bytes_asked else 'give floats, as in training')
