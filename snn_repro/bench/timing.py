@@ -88,7 +88,7 @@ class Benchmark(NamedTuple):
 # %% ../../nbs/9_speed/06_timing.ipynb #263503d2
 def saved_bytes(forward: Callable, device: str = 'cpu') -> int:
     "Bytes that the graph of `forward()` keeps."
-    forward()
+    forward().sum()   # a first call may keep what later ones find
     gc.collect()
     if device.startswith('cuda'):
         before = torch.cuda.memory_allocated(device)

@@ -5,6 +5,7 @@ both."""
 import os, sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.util import find_spec
+from pathlib import Path
 
 
 class After(Loader):
@@ -22,11 +23,15 @@ class OnTorch(MetaPathFinder):
         if name != 'torch': return None
         sys.meta_path.remove(self)
         spec = find_spec(name)
-        def pretend():
-            import another_processor
-            another_processor.pretend(int(os.environ['SNN_REPRO_JITTER']))
         if spec: spec.loader = After(spec.loader, pretend)
         return spec
+
+
+def pretend():
+    "Executed, not imported: a module would be one that a user's file brings in with torch."
+    file, names = Path(__file__).with_name('another_processor.py'), {}
+    exec(compile(file.read_text(encoding='utf-8'), file, 'exec'), names)
+    names['pretend'](int(os.environ['SNN_REPRO_JITTER']))
 
 
 if os.environ.get('SNN_REPRO_JITTER'): sys.meta_path.insert(0, OnTorch())
