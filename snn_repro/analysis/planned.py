@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TKS', 'BASE', 'FACTOR', 'DIGITS', 'PIXELS', 'ENOF', 'PRIMARY', 'ON', 'DIFFER', 'EQUAL', 'PURPOSE', 'PIXEL_TERMS',
            'PARTS_OF_ENOF', 'IN_FAMILY', 'LATER_ON', 'FIRST', 'DIFFERS', 'PICKED', 'LAST', 'OF_ETC', 'OF_PAIRS',
-           'OF_TWKD', 'PLANNED', 'NOT_YET', 'NUMBERS', 'Planned', 'still', 'events', 'cifar', 'at_top1', 'on_digits',
-           'against', 'later', 'filled_exhibits', 'contrasts', 'Outcome', 'judge_planned', 'planned_table']
+           'OF_TWKD', 'PLANNED', 'NOT_YET', 'NUMBERS', 'NO_DIRECTION', 'Planned', 'still', 'events', 'cifar', 'at_top1',
+           'on_digits', 'against', 'later', 'filled_exhibits', 'contrasts', 'Outcome', 'judge_planned', 'planned_table']
 
 # %% ../../nbs/7_analysis/13_planned.ipynb #7474f41e
 from typing import NamedTuple
@@ -16,8 +16,8 @@ import pandas as pd
 
 from .catalogue import exhibits, fill
 from .markup import Table
-from .stats import (Judged, between, by_seed, equivalence, holm_levels, judge_at,
-                                      or_dash, p_value)
+from .stats import (CONTRADICTED, REPRODUCED, Judged, between, by_seed,
+                                      equivalence, holm_levels, judge_at, or_dash, p_value)
 from .tables import MEASURES
 from ..core.spec import check
 
@@ -224,6 +224,7 @@ def judge_planned(filled: dict, plan=PLANNED) -> list[Outcome]:
 # %% ../../nbs/7_analysis/13_planned.ipynb #986ed579
 NOT_YET = 'not yet'
 NUMBERS = 'effect', 'interval', 'P(side)', 'power'
+NO_DIRECTION = {REPRODUCED: 'the first leads', CONTRADICTED: 'the second leads'}
 
 def planned_table(outcomes) -> Table:
     "One line a planned comparison, the verdict before its numbers; all cells are text."
@@ -231,8 +232,12 @@ def planned_table(outcomes) -> Table:
         if j is None: return dict.fromkeys(NUMBERS, '–')
         return dict(zip(NUMBERS, (f'{j.mean:+.2f}', between(j.low, j.high, '+.2f'),
                                   f'{j.above:.2f}', or_dash(j.power, '.2f'))))
+    def word(p, judged):
+        if judged is None: return NOT_YET
+        directed = p.more is not None or p.margin is not None
+        return judged.verdict if directed else NO_DIRECTION.get(judged.verdict, judged.verdict)
     def line(p, seeds, judged):
-        return {'comparison': p.says, 'verdict': judged.verdict if judged else NOT_YET,
+        return {'comparison': p.says, 'verdict': word(p, judged),
                 'measure': MEASURES[p.measure].title,
                 'seeds': str(p.n) if judged else f'{seeds} of {p.n}'} | numbers(judged)
     index = pd.Index([o.planned.id for o in outcomes], name='id')
