@@ -7,8 +7,8 @@ As on a processor, the same call gives the same result twice: the signs are a fu
 the operation, its inputs' shapes and strides, its result, and the place in it. A batch that is cut
 in two, or an image at another place of it, may come out different in the last bit.
 A logarithm of a sum changes by what rounding does to the sum's terms, however small it is itself.
-Sums that every processor does exactly, such as counts of spikes, stay as they are, and so do
-exp(0), saturated sigmoids and the like.
+Sums that every processor does exactly, such as counts of spikes or a sum of one term, stay as they
+are, and so do exp(0), saturated sigmoids and the like.
 
 The kernels are replaced, not the calls: a TorchDispatchMode would see one thread only, and every
 operation.
@@ -18,8 +18,8 @@ from functools import cache
 
 import torch
 
-SUMS = ('sum', 'sum.dim_IntList', 'mean', 'mean.dim', 'dot', 'mv', 'mm', 'bmm', 'addmm', 'addmv',
-        'baddbmm', 'convolution')
+OF_ONE_TENSOR = 'sum', 'sum.dim_IntList', 'mean', 'mean.dim'
+SUMS = (*OF_ONE_TENSOR, 'dot', 'mv', 'mm', 'bmm', 'addmm', 'addmv', 'baddbmm', 'convolution')
 BOUNDED = 'exp', 'sigmoid', 'tanh', '_softmax'
 LOGS = '_log_softmax', 'logsumexp'
 OTHERS = ('_softmax_backward_data', '_log_softmax_backward_data', 'nll_loss_forward',
@@ -71,6 +71,7 @@ def jitter(out, inputs, name, seed):
     "Changes the last bits of `out`, in place."
     numbers = [t for t in inputs if t.dtype in LAST_BIT and t.numel()]
     if name in SUMS and all(map(exact, sorted(numbers, key=torch.numel))): return
+    if name in OF_ONE_TENSOR and out.numel() == inputs[0].numel(): return   # of one term each
     call = name, [(tuple(t.shape), t.stride()) for t in inputs]
     for t in tensors([out]):
         if t.dtype not in LAST_BIT or not t.numel(): continue
