@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEXTS_FILE', 'TEXTS', 'BASELINE', 'CIFAR_STEPS', 'ENOF_EXHIBITS', 'ALIKE', 'TKS_TABLES', 'TKS_FIGURES', 'TWIN',
-           'OUR_FIGURES', 'PICKS', 'LATER', 'SWITCHED', 'STILL', 'FAMILY', 'EXHIBITS', 'read_texts', 'exhibit',
-           'as_table', 'as_figure', 'enof_table', 'event_rows', 'rows_on', 'anytime_rows', 'energy_rows',
+           'OUR_FIGURES', 'PICKS', 'LATER', 'SWITCHED', 'STILL', 'FAMILY', 'ON_CIFAR', 'EXHIBITS', 'read_texts',
+           'exhibit', 'as_table', 'as_figure', 'enof_table', 'event_rows', 'rows_on', 'anytime_rows', 'energy_rows',
            'find_exhibits', 'names', 'find_experiment', 'as_variant', 'asked', 'pack_runs', 'parts', 'as_plain',
            'write_catalogue']
 
@@ -16,7 +16,7 @@ from importlib.resources import files
 
 from . import catalogue
 from .catalogue import Draw, Exhibit, named, plan, scaled_to, seeds
-from .lengths import LENGTH_EXHIBITS
+from .lengths import LENGTH_EXHIBITS, SOFT, cifar_row, length_row, on_cifar
 from .rows import (BOTH, EVENT_SETS, FACTOR, TEXT, ablation_rows, cited_rows,
                                      depth_rows, enof_table_rows, method_rows, table3_rows,
                                      table4_rows)
@@ -141,8 +141,13 @@ FAMILY = as_table(
     'family', (*method_rows('CIFAR10', 'ResNet19', STILL), *event_rows('Baseline', 'TKS', *LATER),
                *method_rows('CIFAR10', 'ResNet19', ('TWKD',), steps=(1,))),
     'top1', 'first', 'e_aurc', seeds=5, **ALIKE)
+ON_CIFAR = as_table(
+    'family-photographs', [length_row('CIFAR-10', m, on_cifar(cifar_row(m), 1000, 15), '')
+                           for m in (*SOFT, 'ETC', 'S2W', 'TWKD')],
+    'top1', 'first', 'e_aurc', versus=BASELINE, within=('data',))
 
-EXHIBITS = (*LENGTH_EXHIBITS, *ENOF_EXHIBITS, *TKS_TABLES, *TKS_FIGURES, *OUR_FIGURES, FAMILY)
+EXHIBITS = (*LENGTH_EXHIBITS, *ENOF_EXHIBITS, *TKS_TABLES, *TKS_FIGURES, *OUR_FIGURES, FAMILY,
+            ON_CIFAR)
 
 # %% ../../nbs/7_analysis/09_exhibits.ipynb #09a5a6d5
 def find_exhibits(ids=None) -> tuple[Exhibit, ...]:

@@ -5,15 +5,19 @@
 # %% auto #0
 __all__ = ['LADDER', 'SOFT', 'ON', 'CROSSED', 'LONGER', 'TWICE', 'COPIED', 'PARTS', 'ON_PIXELS', 'RECIPES', 'CHAPTER',
            'LENGTH_EXHIBITS', 'lasting', 'images', 'updates', 'length_row', 'at_length', 'ladder_rows', 'on_cifar',
-           'crossed_rows', 'cifar_row', 'enof_row', 'enof_rows', 'recipe_rows', 'lengths']
+           'crossed_rows', 'cifar_row', 'enof_row', 'enof_rows', 'recipe_rows', 'lengths', 'Left', 'passes',
+           'what_is_left']
 
 # %% ../../nbs/7_analysis/07_lengths.ipynb #0f1818e4
 from dataclasses import replace
+from statistics import median
+from typing import NamedTuple
 
-from .catalogue import Draw, Exhibit
+from .catalogue import Draw, Exhibit, plan
 from .tables import Row
-from ..data.augment import CropFlip
+from ..data.augment import CropFlip, ShiftNoise
 from ..data.images import CIFAR10
+from ..data.placeholder import extent
 from ..experiments.experiment import Experiment
 from ..experiments.papers import enof_experiment, tks_experiment
 from ..experiments.scaling import LONG_RECIPE, MINI_RECIPE, SMALL_RECIPE, mini, small
@@ -23,7 +27,10 @@ def lasting(e: Experiment, epochs: int) -> Experiment:
     "`e` trained for `epochs` epochs; the test set is evaluated after the last."
     return replace(e, recipe=replace(e.recipe, epochs=epochs, test_every=epochs))
 
-def images(e: Experiment) -> int: return 10*e.data.train_per_class
+def images(e: Experiment) -> int:
+    "How many images are trained on: the published number, less what the setting leaves out."
+    known = extent(e.data)
+    return known.train if known else 10*e.data.train_per_class   # of digits
 
 def updates(e: Experiment) -> int:
     "How many steps of the optimiser the training takes."
@@ -94,10 +101,12 @@ def enof_rows() -> list[Row]:
 # %% ../../nbs/7_analysis/07_lengths.ipynb #d468a830
 RECIPES = {'the miniature\'s rate and decay': lambda e: replace(e, recipe=replace(
                e.recipe, lr=MINI_RECIPE.lr, weight_decay=MINI_RECIPE.weight_decay)),
-           'shifted anew in each epoch': lambda e: replace(e, augment=CropFlip(pad=1, flip=False))}
+           'shifted anew in each epoch': lambda e: replace(e, augment=CropFlip(pad=1, flip=False)),
+           'shifted and noisy anew in each epoch': lambda e: replace(e, augment=ShiftNoise(
+               pad=1, noise=e.data.noise, size=e.data.canvas))}
 
 def recipe_rows() -> list[Row]:
-    "TKS's methods on still digits at 192 epochs, under two other recipes."
+    "TKS's methods on still digits at 192 epochs, under three other recipes."
     def row(name, change, method):
         found = length_row('still digits', method, change(at_length(cifar_row(method), LADDER[-1])))
         return found._replace(labels={'recipe': name, 'method': method})
@@ -122,3 +131,31 @@ LENGTH_EXHIBITS = (
             Draw('table', {'measures': ('top1', 'first', 'aurc_softmax'),
                            'versus': {'method': 'Baseline'}, 'within': ('recipe',)}),
             'Still digits, 192 epochs.', 8, chapter=CHAPTER))
+
+# %% ../../nbs/7_analysis/07_lengths.ipynb #1ef70003
+class Left(NamedTuple):
+    """How many `runs` an exhibit asks for, teachers included, how many of them are `done`, and the
+    `hours` of one core that the others take."""
+    exhibit: str
+    runs: int
+    done: int
+    hours: float
+
+def passes(e: Experiment) -> int:
+    "How many steps of the net the training takes: T for each update."
+    return updates(e)*e.T
+
+def what_is_left(exhibits, tier, runs) -> list[Left]:
+    """What of the `exhibits` (those of chapter 7.9) is not among the `runs` of the tier: hours at
+    the median of seconds a pass over the runs that are. At least one must be."""
+    first = {}
+    for x in exhibits:
+        for e in plan([x], tier): first.setdefault(e, x.id)
+    done = {e: r for e in first if (r := runs.get(e))}
+    pace = median(r.env['seconds']/passes(e) for e, r in done.items())
+    def left(x):
+        asked = [e for e, id in first.items() if id == x.id]
+        missing = [e for e in asked if e not in done]
+        return Left(x.id, len(asked), len(asked) - len(missing),
+                    sum(map(passes, missing))*pace/3600)
+    return [left(x) for x in exhibits]
