@@ -7,6 +7,7 @@ if TYPE_CHECKING:   # what an editor sees
     from snn_repro.data.augment import Augment as Augment
     from snn_repro.data.augment import CropFlip as CropFlip
     from snn_repro.data.augment import NoAugment as NoAugment
+    from snn_repro.data.augment import ShiftNoise as ShiftNoise
     from snn_repro.data.digits import Digits as Digits
     from snn_repro.data.event_images import EventImages as EventImages
     from snn_repro.data.event_sets import DVSCIFAR10 as DVSCIFAR10
@@ -37,7 +38,7 @@ else:
     __getattr__, __dir__, __all__ = lazy(__name__, {
         'source': 'Data Source Split Validation',
         'digits': 'Digits',
-        'augment': 'Augment CropFlip NoAugment',
+        'augment': 'Augment CropFlip NoAugment ShiftNoise',
         'policies': 'AutoAugmentCutout CropFlipRotate FlipRoll RandomResizedCropFlip Strong',
         'images': 'CIFAR10 CIFAR100 Npz',
         'own_sets': 'EventFolder NpzClips',
