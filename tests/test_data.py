@@ -8,7 +8,7 @@ import torch
 from snn_repro.core.rng import epoch_permutation, named_generator, uniforms
 from snn_repro.core.spec import Spec, UserError
 from snn_repro.data import source as data
-from snn_repro.data.augment import Augment, CropFlip, NoAugment
+from snn_repro.data.augment import Augment, CropFlip, NoAugment, ShiftNoise
 from snn_repro.data.digits import Digits, digit_images, occlude, place_on_canvas, stratified_split
 from snn_repro.data.event_camera import (bin_frames, contrast_events, noise_events, saccades,
                                          simulate, threshold_map)
@@ -44,7 +44,7 @@ def test_draws_take_any_whole_number():
 
 
 @pytest.mark.parametrize('spec', [Digits(noise=.2, occlusion=3), EventDigits(noise=0.), NoAugment(),
-                                  CropFlip(pad=2, flip=False)])
+                                  CropFlip(pad=2, flip=False), ShiftNoise(noise=.1)])
 def test_settings_survive_json(spec):
     assert (Spec.from_dict(spec.to_dict()) == spec and
             hash(spec) == hash(Spec.from_dict(spec.to_dict())))
@@ -252,6 +252,15 @@ def test_crop_flip_refuses():
     with pytest.raises(UserError): CropFlip()(x, torch.zeros(3, 3))
     assert (dataclasses.replace(CropFlip(), flip=False).k == 2 and CropFlip().k == 3 and
             NoAugment().k == 0)
+
+
+def test_shift_noise_refuses():
+    u = torch.zeros(2, ShiftNoise().k)
+    for bad in (dict(pad=-1), dict(noise=-.1)):
+        with pytest.raises(UserError): ShiftNoise(**bad)
+    for x in (torch.zeros(2, 3, 12, 12), torch.zeros(4, 2, 1, 12, 12), torch.zeros(3, 1, 12, 12)):
+        with pytest.raises(UserError): ShiftNoise()(x, u)
+    assert ShiftNoise(noise=0.)(torch.ones(2, 1, 12, 12), u + .5).eq(1).all()
 
 
 def test_crop_flip_keeps_the_kind():
