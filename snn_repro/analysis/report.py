@@ -69,16 +69,17 @@ def write_report(exhibits, tier: Tier, folders, folder, width: int = 100, tables
         if tables: text.append(
             'claims: what the runs say of each\n\n'
             f'{to_text(side_by_side_verdicts(said).drop(columns=["paper", "where"]), width)}')
-    filled = {x.id: {name: fill(x, tier, runs) for name, runs in sources.items()}
-              for x in exhibits}
-    for exhibit in exhibits:
+    shown, of_others = by_tier(exhibits, tier)
+    filled = {x.id: {name: fill(x, tier, runs) for name, runs in sources.items()} for x in shown}
+    for exhibit in shown:
         drawn = {name: exhibit.draw(f, tier.name) for name, f in filled[exhibit.id].items()}
         if tables and is_table(drawn):
             text.append(f'{exhibit.id}: {exhibit.title}\n\n{to_text(side_by_side(drawn), width)}')
         sections.append(section(exhibit, filled[exhibit.id], drawn, tier, folder))
     glance = summed_up(exhibits, [(tier, runs) for runs in sources.values()], list(said.values()))
     compared, missing = beside(exhibits, tier, sources, against_ours)
-    ids = ['claims']*bool(claims) + [e.id for e in exhibits]
+    missing = ' '.join(filter(None, [missing, of_others]))
+    ids = ['claims']*bool(claims) + [e.id for e in shown]
     made = {name: made_on(runs, found) if (found := [r for e in wanted if (r := runs.get(e))])
             else 'no run' for name, runs in sources.items()}
     page = whole_page(tier, made, [*ids, 'glance', 'runs'], compared, missing, glance,
@@ -90,6 +91,14 @@ def write_report(exhibits, tier: Tier, folders, folder, width: int = 100, tables
     text.append(screen(glance, compared, [*empty, *filter(None, [missing])], width))
     for part in [*text, f'Report: {path}']: print(f'\n{part}')
     return path
+
+
+def by_tier(exhibits, tier: Tier) -> tuple[list, str]:
+    """Those that have a row in `tier`, or all where none has; and a line that names the others."""
+    shown = [x for x, known in zip(exhibits, listed(exhibits)) if plan([known], tier)]
+    others = [x.id for x in exhibits if x.id not in {s.id for s in shown}]
+    if not shown or not others: return list(exhibits), ''
+    return shown, f'Without a row in tier {tier.name}, and left out: {", ".join(others)}.'
 
 
 def claims_in_all(judged: dict, said: dict, tier: Tier) -> str:
