@@ -256,9 +256,10 @@ def test_crop_flip_refuses():
 
 def test_shift_noise_refuses():
     u = torch.zeros(2, ShiftNoise().k)
-    for bad in (dict(pad=-1), dict(noise=-.1)):
+    for bad in (dict(pad=-1), dict(noise=-.1), dict(size=0)):
         with pytest.raises(UserError): ShiftNoise(**bad)
-    for x in (torch.zeros(2, 3, 12, 12), torch.zeros(4, 2, 1, 12, 12), torch.zeros(3, 1, 12, 12)):
+    for x in (torch.zeros(2, 3, 12, 12), torch.zeros(4, 2, 1, 12, 12), torch.zeros(3, 1, 12, 12),
+              torch.zeros(2, 1, 12, 12, dtype=torch.uint8)):
         with pytest.raises(UserError): ShiftNoise()(x, u)
     assert ShiftNoise(noise=0.)(torch.ones(2, 1, 12, 12), u + .5).eq(1).all()
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from .catalogue import Draw, Exhibit, plan
 from .tables import Row
+from ..core.spec import check
 from ..data.augment import CropFlip, ShiftNoise
 from ..data.images import CIFAR10
 from ..data.placeholder import extent
@@ -149,11 +150,12 @@ def passes(e: Experiment) -> int:
 
 def what_is_left(exhibits, tier, runs) -> list[Left]:
     """What of the `exhibits` (those of chapter 7.9) is not among the `runs` of the tier: hours at
-    the median of seconds a pass over the runs that are. At least one must be."""
+    the median of seconds a pass over the runs that are. Raises `UserError` where none is."""
     first = {}
     for x in exhibits:
         for e in plan([x], tier): first.setdefault(e, x.id)
     done = {e: r for e in first if (r := runs.get(e))}
+    check(done, 'no run is finished', tier.name, 'hours come from runs that are')
     pace = median(r.env['seconds']/passes(e) for e, r in done.items())
     def left(x):
         asked = [e for e, id in first.items() if id == x.id]

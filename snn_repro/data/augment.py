@@ -80,8 +80,8 @@ class CropFlip(Augment):
 # %% ../../nbs/4_data/04_augment.ipynb #1ef70103
 @dataclass(frozen=True, kw_only=True)
 class ShiftNoise(Augment):
-    """Images of one channel and `size` pixels a side, shifted by up to `pad` pixels; then Gaussian
-    noise of standard deviation `noise`, in units of the stored values, on every pixel."""
+    """Float images of one channel and `size` pixels a side, shifted by up to `pad` pixels; then
+    Gaussian noise of standard deviation `noise`, in units of the stored values, on every pixel."""
     pad: int = 1
     noise: float = .05
     size: int = 12
@@ -89,6 +89,7 @@ class ShiftNoise(Augment):
     def __post_init__(self):
         check(self.pad >= 0, f'pad is {self.pad}', 'ShiftNoise', 'choose 0 or more')
         check(self.noise >= 0, f'noise is {self.noise}', 'ShiftNoise', 'choose 0 or more')
+        check(self.size > 0, f'size is {self.size}', 'ShiftNoise', 'choose 1 or more')
 
     @property
     def k(self) -> int: return 2 + self.size**2
@@ -97,6 +98,8 @@ class ShiftNoise(Augment):
         check(x.shape[1:] == (1, self.size, self.size) and u.shape == (len(x), self.k),
               f'{tuple(u.shape)} uniforms for images {tuple(x.shape)}', 'ShiftNoise',
               f'give [B,{self.k}] for [B,1,{self.size},{self.size}]')
+        check(x.is_floating_point(), f'images of {x.dtype}', 'ShiftNoise',
+              'its noise needs floats; images stored as bytes have none')
         # below the smallest uniform that is not 0
         normal = torch.special.ndtri(u[:, 2:].clamp(min=2**-25)).to(x.device)
         return crop_flip(x, u[:, :2], self.pad, False) + self.noise*normal.view_as(x)
