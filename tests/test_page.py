@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from snn_repro.analysis import exhibits, forest, markup, report
-from snn_repro.analysis.catalogue import find, plan
+from snn_repro.analysis.catalogue import find, in_tier
 from snn_repro.analysis.claims import CLAIMS, FIRST, claim_lines, judge_claims
 from snn_repro.analysis.page import asset, html_table, picture
 from snn_repro.analysis.stats import VERDICTS, judge_at
@@ -74,7 +74,7 @@ def test_ids_are_unique_and_every_link_within_the_page_leads_somewhere(page):
     wanted |= set(re.findall(r'url\(#(.*?)\)', page))
     assert wanted <= ids.keys() and len(wanted) > 200
     pins = {a['href'][1:] for t, a in tags if a.get('class') == 'pin'}
-    here = {x.id for x in find() if plan([x], find_tier('mini'))}
+    here = {x.id for x in in_tier(find(), find_tier('mini'))}
     assert pins >= here | {f'claim-{c.id}' for c in CLAIMS} | {'claims', 'runs'}
     left_out = {x.id for x in find()} - here
     assert left_out == {'length', 'length-enof', 'length-recipe', 'family-photographs'}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Exhibit', 'Draw', 'contents', 'without_later', 'key_of', 'Run', 'first_run', 'exhibits', 'seeds', 'scaled_to', 'plan',
-           'fill', 'named', 'find', 'listed']
+           'in_tier', 'fill', 'named', 'find', 'listed']
 
 # %% ../../nbs/7_analysis/06_catalogue.ipynb #45788e41
 import json, re
@@ -134,6 +134,10 @@ def plan(exhibits, tier: Tier) -> list:
               if seed in wanted[x.id] for r in x.rows if (e := scaled_to(tier, r, seed))}
     teachers = {e.teacher: None for e in scaled if e.teacher}
     return [*teachers, *(e for e in scaled if e not in teachers)]
+
+def in_tier(exhibits, tier: Tier) -> list:
+    "Those of the `exhibits` that have a row in `tier`."
+    return [x for x in exhibits if plan([x], tier)]
 
 def fill(exhibit: Exhibit, tier: Tier, runs) -> list:
     """`(row, records)` for each row: the finished records of its experiment, by seed; none where

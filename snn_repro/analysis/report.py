@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from snn_repro.analysis.catalogue import Exhibit, fill, listed, plan
+from snn_repro.analysis.catalogue import Exhibit, fill, in_tier, listed, plan
 from snn_repro.analysis.claims import (CLAIMS, MIXED, NOT_TRIED, claim_lines, judge_claims,
                                        verdict_lines, verdicts)
 from snn_repro.analysis.comparison import (commit, compare_sets, dates, distinct, made_on,
@@ -95,10 +95,11 @@ def write_report(exhibits, tier: Tier, folders, folder, width: int = 100, tables
 
 def by_tier(exhibits, tier: Tier) -> tuple[list, str]:
     """Those that have a row in `tier`, or all where none has; and a line that names the others."""
-    shown = [x for x, known in zip(exhibits, listed(exhibits)) if plan([known], tier)]
-    others = [x.id for x in exhibits if x.id not in {s.id for s in shown}]
-    if not shown or not others: return list(exhibits), ''
-    return shown, f'Without a row in tier {tier.name}, and left out: {", ".join(others)}.'
+    here = {x.id for x in in_tier(listed(exhibits), tier)}
+    others = [x.id for x in exhibits if x.id not in here]
+    if not here or not others: return list(exhibits), ''
+    return ([x for x in exhibits if x.id in here],
+            f'Without a row in tier {tier.name}, and left out: {", ".join(others)}.')
 
 
 def claims_in_all(judged: dict, said: dict, tier: Tier) -> str:
@@ -179,7 +180,7 @@ def summed_up(exhibits, sources, said: list[pd.DataFrame]) -> pd.DataFrame:
     known, several = listed(exhibits), len({tier.name for tier, _ in sources}) < len(sources)
     columns = {}
     for i, (tier, runs) in enumerate(sources):
-        planned, here = plan(known, tier), [x for x in known if plan([x], tier)]
+        planned, here = plan(known, tier), in_tier(known, tier)
         scope = {'scope': ', '.join(plural(n, what)
                                     for what, n in parts_of(here, said).items())}
         records = [r for e in planned if (r := runs.get(e))]
